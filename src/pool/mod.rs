@@ -1,0 +1,2 @@
+//! The key pool.
+pub mod key;

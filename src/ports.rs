@@ -1,0 +1,300 @@
+//! What the core needs from its host, as one trait. The Spin adapter implements it over WASI, the tests over fakes.
+//!
+//! Everything runs on one thread per instance, so no future here is `Send`.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use futures::future::LocalBoxFuture;
+use http::{HeaderMap, Method, StatusCode};
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// This moment, `ms` milliseconds later.
+    #[must_use]
+    pub const fn plus(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// The milliseconds from `earlier` to this moment; negative when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The host of one component instance. Cloning yields another handle to the same host.
+pub trait Ports: Clone + 'static {
+    /// The body of a client's request that has not been read.
+    type RequestBody: ReadBody;
+    /// The body of an upstream's answer that has not been read.
+    type ResponseBody: ReadBody;
+    /// Where a streamed answer is written to.
+    type Sink: Sink;
+    /// A connection to the database.
+    type Connection: Connection;
+
+    /// The wall clock.
+    fn now(&self) -> UnixMillis;
+
+    /// 64 unpredictable bits.
+    fn seed(&self) -> u64;
+
+    /// Fills `bytes` with unpredictable ones, fit for session ids and nonces.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// Waits.
+    fn sleep(&self, ms: u64) -> impl Future<Output = ()>;
+
+    /// Runs `work` beside and beyond the current request. Nobody waits for it.
+    fn spawn(&self, work: impl Future<Output = ()> + 'static);
+
+    /// Writes one line to the log.
+    fn log(&self, line: &str);
+
+    /// Reads a variable of the application; `None` when it is not defined.
+    fn variable(&self, name: &str) -> impl Future<Output = Result<Option<String>, String>>;
+
+    /// Sends a request upstream and waits for the answer's head.
+    fn send(
+        &self,
+        request: Outbound<Self::RequestBody>,
+    ) -> impl Future<Output = Result<Inbound<Self::ResponseBody>, TransportError>>;
+
+    /// Opens a connection to the database. A connection dropped inside a transaction rolls it back.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, SqlError>>;
+
+    /// Reads a value of the key-value store.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, KeyValueError>>;
+
+    /// Writes a value of the key-value store.
+    fn set(&self, key: &str, value: &[u8]) -> impl Future<Output = Result<(), KeyValueError>>;
+
+    /// Removes a value of the key-value store; removing nothing is fine.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), KeyValueError>>;
+
+    /// The keys of the key-value store.
+    fn list(&self) -> impl Future<Output = Result<Vec<String>, KeyValueError>>;
+}
+
+/// A client's request as the host hands it over.
+#[derive(Debug)]
+pub struct Request<B> {
+    /// Its method.
+    pub method: Method,
+    /// The raw path, percent-encoding kept.
+    pub path: String,
+    /// The raw query without its question mark; empty when there is none.
+    pub query: String,
+    /// `http` or `https`, as the client sees it.
+    pub scheme: String,
+    /// The host and port that the client addressed.
+    pub authority: String,
+    /// All headers, those that the host appends among them.
+    pub headers: HeaderMap,
+    /// The unread body.
+    pub body: B,
+}
+
+/// The answer to a client.
+#[derive(Debug)]
+pub struct Response<P: Ports> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers. A `content-length` is added by the adapter for [`Body::Full`].
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Body<P>,
+}
+
+/// The body of an answer to a client.
+pub enum Body<P: Ports> {
+    /// Known whole.
+    Full(Bytes),
+    /// An upstream's body, handed on by the host without entering the guest.
+    Forward(P::ResponseBody),
+    /// Written piece by piece by a task of its own, which goes on after the handler has returned.
+    Stream(Producer<P::Sink>),
+}
+
+impl<P: Ports> std::fmt::Debug for Body<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Forward(_) => f.write_str("Forward"),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// The task that writes a streamed answer; the answer ends when it does.
+pub type Producer<S> = Box<dyn FnOnce(S) -> LocalBoxFuture<'static, ()>>;
+
+/// Where a streamed answer is written to.
+pub trait Sink: 'static {
+    /// Writes `bytes` as one piece. Fails once the client is gone, which the host notices at a following write.
+    fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), ClientGone>>;
+}
+
+/// The client has closed its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientGone;
+
+/// A body that is read piece by piece.
+pub trait ReadBody: 'static {
+    /// The next piece; `None` at the end.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, TransportError>>;
+}
+
+/// A request to an upstream.
+#[derive(Debug)]
+pub struct Outbound<B> {
+    /// Its method.
+    pub method: Method,
+    /// The absolute URL, without any credential.
+    pub url: String,
+    /// Its headers; `host` and `content-length` are the adapter's.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: OutboundBody<B>,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+/// The body of a request to an upstream.
+#[derive(Debug)]
+pub enum OutboundBody<B> {
+    /// None.
+    Empty,
+    /// Known whole: can be sent again.
+    Full(Bytes),
+    /// The client's own body, handed on by the host without entering the guest: can be sent once.
+    Forward(B),
+}
+
+/// An upstream's answer, of which the head has come.
+#[derive(Debug)]
+pub struct Inbound<B> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The unread body.
+    pub body: B,
+}
+
+/// How long to wait for an upstream, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the connection.
+    pub connect: u64,
+    /// From sending to the answer's head.
+    pub first_byte: u64,
+    /// Between two pieces of the answer's body.
+    pub idle: u64,
+}
+
+/// Why no answer, or no whole answer, came from an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The name could not be resolved.
+    Dns,
+    /// Nobody listens there, or the network does not lead there.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// A time-out of [`Timeouts`].
+    Timeout,
+    /// The connection ended early.
+    Closed,
+    /// What came is not HTTP.
+    Protocol,
+    /// The host forbids this destination: `allowed_outbound_hosts` in spin.toml, or a blocked network.
+    Denied,
+    /// The request itself was refused by the host, or anything else.
+    Other,
+}
+
+/// A connection to the database.
+pub trait Connection: 'static {
+    /// Runs one statement to its end and returns its rows.
+    fn execute(&self, sql: &str, parameters: &[Value]) -> impl Future<Output = Result<Vec<Row>, SqlError>>;
+}
+
+/// A value of the database.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Absent.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A floating-point number.
+    Real(f64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<UnixMillis> for Value {
+    fn from(moment: UnixMillis) -> Self {
+        Self::Integer(moment.0)
+    }
+}
+
+/// One row of a result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row(pub Vec<Value>);
+
+impl Row {
+    /// The integer in column `index`; 0 when it is NULL or of another type.
+    pub fn integer(&self, index: usize) -> i64 {
+        match self.0.get(index) {
+            Some(Value::Integer(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The text in column `index`; empty when it is NULL or of another type.
+    pub fn text(&self, index: usize) -> &str {
+        match self.0.get(index) {
+            Some(Value::Text(text)) => text,
+            _ => "",
+        }
+    }
+}
+
+/// Why a statement failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SqlError {
+    /// Another writer held the database for too long.
+    Busy,
+    /// The database cannot be written: read-only or full.
+    ReadOnly(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// Why the key-value store failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValueError(pub String);

@@ -1,0 +1,59 @@
+//! Credentials that cannot be printed by accident.
+
+use std::fmt;
+
+/// A credential of a client, of an administrator or of an upstream. Its `Debug` form is the mask; there is no `Display`,
+/// so that a secret reaches text only where [`Secret::expose`] is written out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps a credential.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The credential itself: for the header that carries it upstream, for comparing and for sealing, nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What may be shown: four characters at each end of a long credential, fewer of a short one.
+    pub fn masked(&self) -> String {
+        mask(&self.0)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+/// Hides the middle of `secret`. At least eight characters and two thirds of the text always stay hidden.
+pub fn mask(secret: &str) -> String {
+    let length = secret.chars().count();
+    let shown = (length.saturating_sub(8) / 2).min(length / 6).min(4);
+    let head: String = secret.chars().take(shown).collect();
+    let tail: String = secret.chars().skip(length - shown).collect();
+    format!("{head}…{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_prints_its_middle() {
+        let cases = [
+            ("", "…"),
+            ("short", "…"),
+            ("sk-0123456789", "sk…89"),
+            ("sk-abcdefghijklmnopqrstuvwxyz", "sk-a…wxyz"),
+            ("ключключключключключключ", "ключ…ключ"),
+        ];
+        for (secret, shown) in cases {
+            assert_eq!(format!("{:?}", Secret::new(secret)), shown, "{secret}");
+        }
+    }
+}

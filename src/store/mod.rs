@@ -1,0 +1,3 @@
+//! The database: schema, statements and row mapping.
+
+pub mod migrations;
