@@ -5,14 +5,23 @@
 //! the [`pool`], sends, lets [`classify`] judge the answer, and moves on to the next key or delivers; [`translate`] and
 //! [`sse`] turn one dialect into the other. Only `spin` knows the host, and only for `wasm32`.
 
+pub mod app;
+pub mod auth;
+pub mod catalogue;
 pub mod classify;
+pub mod endpoint;
 pub mod error;
-pub mod gemini;
-pub mod openai;
+pub mod handlers;
+pub mod headers;
 pub mod pool;
 pub mod ports;
+pub mod redact;
 pub mod relay;
+pub mod routes;
 pub mod secret;
-pub mod sse;
+pub mod settings;
+#[cfg(target_family = "wasm")]
+mod spin;
 pub mod store;
 pub mod translate;
+pub mod vault;

@@ -295,6 +295,15 @@ pub enum SqlError {
     Other(String),
 }
 
+impl std::fmt::Display for SqlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another writer holds it"),
+            Self::ReadOnly(why) | Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
 /// Why the key-value store failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValueError(pub String);

@@ -1,1 +1,503 @@
-//! relay.
+//! One loop: lease a key, send, judge the answer, record, then the next key or the answer. Nothing of an answer reaches the
+//! client before it is known to be good, and nothing is tried again afterwards.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    classify::{self, Fault, Judgement},
+    error::ApiError,
+    pool::{self, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
+    ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
+    redact::{redact, scrub},
+    store::{self, Database, pool::Source},
+    vault::Vault,
+};
+
+/// One client's request, as the keys of a pool are tried with it.
+pub trait Attempt<P: Ports> {
+    /// What a good answer becomes.
+    type Output;
+
+    /// The request for this key.
+    fn request(&mut self, key: &Candidate) -> Result<Outbound<P::RequestBody>, ApiError>;
+
+    /// Takes an answer whose head is good. What it returns as broken is tried again.
+    fn accept(
+        &mut self,
+        key: &Candidate,
+        answer: Inbound<P::ResponseBody>,
+    ) -> impl Future<Output = Result<Self::Output, Broken>>;
+
+    /// Mends the request after the upstream refused it as wrong. When it can, the same key is asked once more.
+    fn adapt(&mut self, _status: StatusCode, _body: &[u8]) -> bool {
+        false
+    }
+
+    /// Whether the request can be sent again. One whose body streams through cannot.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+}
+
+/// Why an answer with a good head is of no use.
+#[derive(Debug)]
+pub enum Broken {
+    /// The connection failed.
+    Transport(TransportError),
+    /// It holds an error, judged as if it had come with this status.
+    Upstream(StatusCode, Vec<u8>),
+    /// It holds nothing, or nothing that can be read.
+    Empty,
+    /// The request cannot be served, whatever the key.
+    Caller(ApiError),
+}
+
+/// A good answer.
+pub struct Delivered<P: Ports, T> {
+    /// What the attempt made of it.
+    pub output: T,
+    /// Records how it ends.
+    pub ticket: Ticket<P>,
+    /// The key that served, masked.
+    pub key: String,
+    /// Upstream calls that it took.
+    pub attempts: u32,
+}
+
+/// Why nobody could serve.
+#[derive(Debug)]
+pub struct Failure {
+    /// As it is told to the client.
+    pub error: ApiError,
+    /// The upstream's own answer, when the client's request was at fault: redacted, for clients that speak its dialect.
+    pub upstream: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// Whether no key could have served from the start.
+    pub no_keys: bool,
+    /// Upstream calls that were made.
+    pub attempts: u32,
+    /// The last key that was tried, masked.
+    pub key: Option<String>,
+}
+
+impl Failure {
+    /// Without the upstream's words, for clients that do not speak its dialect.
+    #[must_use]
+    pub fn translated(self) -> Self {
+        Self { upstream: None, ..self }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self { error, upstream: None, no_keys: false, attempts: 0, key: None }
+    }
+}
+
+/// Records the end of one attempt, exactly once: a ticket that is dropped was a client that went away.
+pub struct Ticket<P: Ports> {
+    relay: Relay<P>,
+    lease: Option<Lease>,
+    started: UnixMillis,
+}
+
+impl<P: Ports> Ticket<P> {
+    /// The answer is whole.
+    pub fn succeeded(mut self, tokens: Tokens) {
+        if let Some(lease) = self.lease.take() {
+            let now = self.relay.0.ports.now();
+            self.relay.0.pool.borrow_mut().succeeded(&lease, tokens, now.since(self.started), now);
+        }
+    }
+
+    /// The answer broke off after some of it went to the client.
+    pub fn broke(mut self, why: &str) {
+        if let Some(lease) = self.lease.take() {
+            let judgement = Judgement {
+                fault: Fault::MidStream,
+                rule: "O9",
+                rest: classify::Rest::None,
+                next: classify::Next::Stop,
+                message: why.to_owned(),
+                project: None,
+            };
+            let message = redact(why, Some(lease.key.secret.expose()));
+            let now = self.relay.0.ports.now();
+            self.relay.0.pool.borrow_mut().failed(&lease, &judgement, &message, now);
+        }
+    }
+
+    /// An error object came inside a stream: what it says of the key is taken to heart, though it is too late for another.
+    pub fn refused(mut self, status: StatusCode, body: &[u8]) {
+        if let Some(lease) = self.lease.take() {
+            let now = self.relay.0.ports.now();
+            let judgement = classify::classify(lease.key.api_type, status, &HeaderMap::new(), body, now);
+            let message = redact(&judgement.message, Some(lease.key.secret.expose()));
+            self.relay.0.pool.borrow_mut().failed(&lease, &judgement, &message, now);
+        }
+    }
+}
+
+impl<P: Ports> Drop for Ticket<P> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let now = self.relay.0.ports.now();
+            self.relay.0.pool.borrow_mut().cancelled(&lease, now);
+        }
+        self.relay.flush_later();
+    }
+}
+
+/// The relay of one instance. Cloning yields another handle to the same one.
+pub struct Relay<P: Ports>(Rc<State<P>>);
+
+struct State<P: Ports> {
+    ports: P,
+    database: Rc<Database<P>>,
+    pool: RefCell<Pool>,
+    source: RefCell<Source>,
+    flush_waits: Cell<bool>,
+    /// What the last attempt to write said.
+    fault: RefCell<Option<String>>,
+}
+
+impl<P: Ports> Relay<P> {
+    /// A relay with an empty pool.
+    pub fn new(ports: P, database: Rc<Database<P>>) -> Self {
+        Self(Rc::new(State {
+            ports,
+            database,
+            pool: RefCell::default(),
+            source: RefCell::default(),
+            flush_waits: Cell::new(false),
+            fault: RefCell::default(),
+        }))
+    }
+
+    /// Takes new settings into use.
+    pub fn configure(&self, settings: &crate::settings::Settings, vault: Rc<Vault>) {
+        self.0.pool.borrow_mut().configure(pool::Settings::from(settings));
+        self.0.source.replace(Source {
+            vault,
+            gemini: Rc::from(settings.gemini_base_url.as_str()),
+            openai: Rc::from(settings.openai_base_url.as_str()),
+        });
+    }
+
+    /// Forgets what was read and learnt: the administrator has changed something.
+    pub fn forget(&self) {
+        self.0.pool.borrow_mut().forget();
+    }
+
+    /// Why the database could not be written the last time.
+    pub fn database_fault(&self) -> Option<String> {
+        self.0.fault.borrow().clone()
+    }
+
+    /// Walks the pool until a key serves or nobody can.
+    pub async fn run<A: Attempt<P>>(
+        &self,
+        target: &Target,
+        started: UnixMillis,
+        attempt: &mut A,
+    ) -> Result<Delivered<P, A::Output>, Failure> {
+        let settings = self.0.pool.borrow().settings().clone();
+        let mut walk = Walk::new(&settings, started);
+        let mut last = None;
+        loop {
+            let lease = match self.lease(target, &mut walk).await {
+                Ok(lease) => lease,
+                Err(why) => return Err(self.nobody(target, &walk, why, last)),
+            };
+            let sent_at = self.0.ports.now();
+            let (judgement, upstream) = match self.try_key(&lease, &mut walk, attempt).await {
+                Tried::Good(output) => {
+                    let key = lease.key.secret.masked();
+                    let ticket = Ticket { relay: self.clone(), lease: Some(lease), started: sent_at };
+                    return Ok(Delivered { output, ticket, key, attempts: walk.attempts });
+                }
+                Tried::Refused(error) => {
+                    return Err(Failure {
+                        error,
+                        upstream: None,
+                        no_keys: false,
+                        attempts: walk.attempts,
+                        key: Some(lease.key.secret.masked()),
+                    });
+                }
+                Tried::Bad(judgement, upstream) => (judgement, upstream),
+            };
+            let now = self.0.ports.now();
+            let message = redact(&judgement.message, Some(lease.key.secret.expose()));
+            let key = lease.key.secret.masked();
+            let (storm, step) = {
+                let mut pool = self.0.pool.borrow_mut();
+                pool.failed(&lease, &judgement, &message, now);
+                let step = walk.failed(&settings, &lease.key, &judgement, attempt.is_repeatable(), now, self.0.ports.seed());
+                (pool.storm(&lease, now), step)
+            };
+            self.flush_later();
+            let bad = Bad { judgement, message, upstream, key };
+            if let Some(until) = storm {
+                let mut failure = bad.into_failure(target, &walk);
+                failure.error = ApiError::rate_limited(seconds(until, now));
+                return Err(failure);
+            }
+            match step {
+                Step::Stop => return Err(bad.into_failure(target, &walk)),
+                Step::OtherKey => {}
+                Step::SameKey(ms) => {
+                    self.0.ports.sleep(ms).await;
+                    walk.prefer(&lease);
+                }
+            }
+            last = Some(bad);
+        }
+    }
+
+    /// Writes what waits to be written. What cannot be written now is kept.
+    pub async fn flush(&self) {
+        let (writes, usage) = {
+            let mut pool = self.0.pool.borrow_mut();
+            (pool.take_writes(), pool.take_usage())
+        };
+        if writes.is_empty() && usage.is_empty() {
+            return;
+        }
+        let now = self.0.ports.now();
+        match store::pool::flush(&self.0.database, &writes, &usage, now).await {
+            Ok(()) => drop(self.0.fault.replace(None)),
+            Err(error) => {
+                let mut pool = self.0.pool.borrow_mut();
+                pool.return_writes(writes);
+                pool.return_usage(usage);
+                let told = error.to_string();
+                if self.0.fault.borrow().as_ref() != Some(&told) {
+                    self.0.ports.log(&format!("level=error event=flush_failed error={told:?}"));
+                }
+                self.0.fault.replace(Some(told));
+            }
+        }
+    }
+
+    /// Writes soon, after the response: at most once a second, sooner when keys have failed, so that other instances learn
+    /// of it.
+    fn flush_later(&self) {
+        if self.0.flush_waits.get() || !self.0.pool.borrow().is_dirty() {
+            return;
+        }
+        self.0.flush_waits.set(true);
+        let relay = self.clone();
+        self.0.ports.spawn(async move {
+            relay.0.ports.sleep(FLUSH_AFTER_MS).await;
+            relay.0.flush_waits.set(false);
+            relay.flush().await;
+        });
+    }
+
+    /// Leases a key; draws a hand first where there is none that is fresh.
+    async fn lease(&self, target: &Target, walk: &mut Walk) -> Result<Lease, Nobody> {
+        if let Some(lease) = walk.take_preferred() {
+            return Ok(lease);
+        }
+        for _ in 0..MOST_DRAWS {
+            let now = self.0.ports.now();
+            let leased = self.0.pool.borrow_mut().lease(target, walk, now, self.0.ports.seed());
+            let draw = match leased {
+                Leased::Key(lease) => return Ok(lease),
+                Leased::Exhausted(why) => return Err(Nobody::Exhausted(why)),
+                Leased::NeedHand(draw) => draw,
+            };
+            if walk.tried_any() {
+                // The database has to know of the keys that failed, or it would deal them again.
+                self.flush().await;
+                walk.redrawn(now);
+            }
+            let start = match draw.bucket {
+                Some(bucket) => i64::from(bucket) << 25,
+                None => (self.0.ports.seed() >> 33) as i64,
+            };
+            let source = self.0.source.borrow().clone();
+            let drawn = store::pool::draw(&self.0.database, &draw, &source, start, now).await;
+            let now = self.0.ports.now();
+            let mut pool = self.0.pool.borrow_mut();
+            match drawn {
+                Ok(drawn) => pool.deal(draw, drawn, now),
+                // What was drawn before goes on serving while the database is out of reach.
+                Err(_) if pool.keep_hand(&draw, now) => {}
+                Err(error) => return Err(Nobody::Database(error)),
+            }
+        }
+        Err(Nobody::Exhausted(Exhausted::AllTried))
+    }
+
+    async fn try_key<A: Attempt<P>>(&self, lease: &Lease, walk: &mut Walk, attempt: &mut A) -> Tried<A::Output> {
+        let key = &lease.key;
+        let mut adapted = 0;
+        loop {
+            walk.attempts += 1;
+            let request = match attempt.request(key) {
+                Ok(request) => request,
+                Err(error) => return Tried::Refused(error),
+            };
+            let answer = match self.0.ports.send(request).await {
+                Ok(answer) => answer,
+                Err(error) => return Tried::Bad(classify::classify_transport(error), None),
+            };
+            let now = self.0.ports.now();
+            if answer.status.is_success() {
+                return match attempt.accept(key, answer).await {
+                    Ok(output) => Tried::Good(output),
+                    Err(Broken::Caller(error)) => Tried::Refused(error),
+                    Err(Broken::Transport(error)) => Tried::Bad(classify::classify_transport(error), None),
+                    Err(Broken::Upstream(status, body)) => {
+                        Tried::Bad(classify::classify(key.api_type, status, &HeaderMap::new(), &body, now), None)
+                    }
+                    Err(Broken::Empty) => {
+                        Tried::Bad(classify::classify(key.api_type, StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"", now), None)
+                    }
+                };
+            }
+            let (status, headers) = (answer.status, answer.headers);
+            let body = read_error(answer.body).await;
+            let judgement = classify::classify(key.api_type, status, &headers, &body, now);
+            if judgement.fault == Fault::Caller && adapted < MOST_ADAPTATIONS && attempt.adapt(status, &body) {
+                adapted += 1;
+                continue;
+            }
+            let text = redact_body(&body, key);
+            return Tried::Bad(judgement, Some((status, headers, text)));
+        }
+    }
+
+    fn nobody(&self, target: &Target, walk: &Walk, why: Nobody, last: Option<Bad>) -> Failure {
+        let now = self.0.ports.now();
+        let no_keys = matches!(why, Nobody::Exhausted(Exhausted::NoKeys));
+        let key = last.as_ref().map(|bad| bad.key.clone());
+        let error = match why {
+            Nobody::Database(error) => ApiError::database(&error.to_string()),
+            Nobody::Exhausted(Exhausted::NoKeys) => ApiError::no_available_keys(format!(
+                "There is no {} key that could serve this request. Add one on the admin page.",
+                target.api_type.as_str()
+            )),
+            Nobody::Exhausted(Exhausted::AllDead) => ApiError::no_available_keys(format!(
+                "All {} keys that could serve this request are dead or disabled: see the admin page.",
+                target.api_type.as_str()
+            )),
+            Nobody::Exhausted(Exhausted::Resting(until, Fault::Quota)) => ApiError::insufficient_quota(seconds(until, now)),
+            Nobody::Exhausted(Exhausted::Resting(_, Fault::Model)) => {
+                ApiError::model_not_found(&target.model, "no key of the pool may use it.")
+            }
+            Nobody::Exhausted(Exhausted::Resting(until, Fault::Overload | Fault::Transport | Fault::Timeout)) => {
+                match last {
+                    Some(bad) => return bad.into_failure(target, walk),
+                    None => ApiError {
+                        retry_after: Some(seconds(until, now)),
+                        ..ApiError::overloaded("The upstream has failed many times in a row; it is tried again soon.")
+                    },
+                }
+            }
+            Nobody::Exhausted(Exhausted::Resting(until, _)) => ApiError::rate_limited(seconds(until, now)),
+            Nobody::Exhausted(Exhausted::AllTried) => match last {
+                Some(bad) => return bad.into_failure(target, walk),
+                None => ApiError::no_available_keys("No key could serve this request."),
+            },
+        };
+        Failure { error, upstream: None, no_keys, attempts: walk.attempts, key }
+    }
+}
+
+impl<P: Ports> Clone for Relay<P> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+enum Tried<T> {
+    Good(T),
+    Refused(ApiError),
+    Bad(Judgement, Option<(StatusCode, HeaderMap, Bytes)>),
+}
+
+enum Nobody {
+    Exhausted(Exhausted),
+    Database(SqlError),
+}
+
+/// The last failed attempt.
+struct Bad {
+    judgement: Judgement,
+    message: String,
+    upstream: Option<(StatusCode, HeaderMap, Bytes)>,
+    key: String,
+}
+
+impl Bad {
+    /// What the client is told when this was the last word.
+    fn into_failure(self, target: &Target, walk: &Walk) -> Failure {
+        let status = self.upstream.as_ref().map(|(status, ..)| *status);
+        let error = match self.judgement.fault {
+            Fault::Caller if self.judgement.rule == "G11" => ApiError::model_not_found(&target.model, &self.message),
+            Fault::Caller | Fault::Cancelled => ApiError {
+                status: status.unwrap_or(StatusCode::BAD_REQUEST),
+                ..ApiError::bad_request(self.message)
+            },
+            Fault::Region => ApiError::region(self.message),
+            Fault::Credential => ApiError::no_available_keys("Every key that was tried was refused by its provider."),
+            Fault::Model => ApiError::model_not_found(&target.model, &self.message),
+            Fault::Quota => ApiError::insufficient_quota(3600),
+            Fault::RateLimit => ApiError::rate_limited(30),
+            Fault::Overload if status == Some(StatusCode::SERVICE_UNAVAILABLE) => ApiError::overloaded(self.message),
+            Fault::Overload | Fault::Transport | Fault::MidStream => ApiError::upstream(self.message),
+            Fault::Timeout => ApiError::timeout(self.message),
+        };
+        let own = matches!(self.judgement.fault, Fault::Caller);
+        Failure {
+            error,
+            upstream: self.upstream.filter(|_| own),
+            no_keys: false,
+            attempts: walk.attempts,
+            key: Some(self.key),
+        }
+    }
+}
+
+/// Reads the body of an error. What is longer is cut off: nobody writes errors of this length.
+async fn read_error<B: ReadBody>(mut body: B) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Ok(Some(chunk)) = body.chunk().await {
+        whole.extend(chunk.iter().take(MOST_ERROR_BYTES - whole.len()));
+        if whole.len() >= MOST_ERROR_BYTES {
+            break;
+        }
+    }
+    whole
+}
+
+fn redact_body(body: &[u8], key: &Candidate) -> Bytes {
+    Bytes::from(scrub(&String::from_utf8_lossy(body), Some(key.secret.expose())))
+}
+
+/// Whole seconds from now, rounded up, at least one.
+fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
+    u64::try_from(until.since(now)).unwrap_or_default().div_ceil(1000).max(1)
+}
+
+/// The largest part of an error's body that is read.
+const MOST_ERROR_BYTES: usize = 64 * 1024;
+
+/// How often one request is mended for one key.
+const MOST_ADAPTATIONS: u32 = 3;
+
+/// How often one lease may need a hand: a group's, the default group's, and again.
+const MOST_DRAWS: u32 = 6;
+
+/// How long what was learnt waits to be written: long enough to write much at once, short enough that after two seconds of
+/// quiet everything is.
+const FLUSH_AFTER_MS: u64 = 500;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
 /// A credential of a client, of an administrator or of an upstream. Its `Debug` form is the mask; there is no `Display`,
 /// so that a secret reaches text only where [`Secret::expose`] is written out.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -27,6 +30,29 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.masked())
+    }
+}
+
+/// A credential that callers are held against. Only its digest is kept, so that comparing takes the same time whatever the
+/// length and content of what a caller sends.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential([u8; 32]);
+
+impl Credential {
+    /// Takes a credential in.
+    pub fn new(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+
+    /// Whether a caller's credential is this one.
+    pub fn matches(&self, given: &str) -> bool {
+        self.0.ct_eq(&Self::new(given).0).into()
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential")
     }
 }
 

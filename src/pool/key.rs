@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::secret::Secret;
+use crate::{ports::UnixMillis, secret::Secret};
 
 /// The number of a key in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,5 +60,24 @@ pub struct Candidate {
     /// The key's rest is over but nothing has succeeded since: one request may try it.
     pub half_open: bool,
     /// When any request last used it, as far as the database knows.
-    pub last_used_at: crate::ports::UnixMillis,
+    pub last_used_at: UnixMillis,
+}
+
+impl Candidate {
+    /// A key that is in no pool: the client's own.
+    pub fn own(api_type: ApiType, secret: Secret, base_url: &str) -> Self {
+        Self {
+            id: KeyId(0),
+            api_type,
+            secret,
+            base_url: Rc::from(base_url),
+            priority: 0,
+            weight: 1,
+            project: None,
+            failed_count: 0,
+            opened: 0,
+            half_open: false,
+            last_used_at: UnixMillis(0),
+        }
+    }
 }

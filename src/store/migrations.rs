@@ -1,7 +1,45 @@
 //! The schema, as numbered steps that are applied once each.
 
+use crate::ports::{Connection, SqlError, Value};
+
+/// Brings the database to the newest version. Instances that start together do it once: the version is read again under
+/// the lock.
+pub async fn apply(connection: &impl Connection) -> Result<(), SqlError> {
+    let newest = MIGRATIONS.len() as i64;
+    match version(connection).await {
+        Ok(version) if version >= newest => return Ok(()),
+        Err(SqlError::Busy) => return Err(SqlError::Busy),
+        // A database that was never used has no table of versions.
+        Ok(_) | Err(_) => {}
+    }
+    // The setting stays in the file. A remote database refuses it, and does not need it.
+    let _ = connection.execute("PRAGMA journal_mode = WAL", &[]).await;
+    connection.execute("BEGIN IMMEDIATE", &[]).await?;
+    let applied = migrate(connection, newest).await;
+    let end = if applied.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = connection.execute(end, &[]).await;
+    applied.and(ended.map(|_| ()))
+}
+
+async fn migrate(connection: &impl Connection, newest: i64) -> Result<(), SqlError> {
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)", &[]).await?;
+    let version = version(connection).await?;
+    for (number, statements) in (1..=newest).zip(MIGRATIONS).filter(|(number, _)| *number > version) {
+        for statement in *statements {
+            connection.execute(statement, &[]).await?;
+        }
+        connection.execute("INSERT INTO migrations (version) VALUES (?)", &[Value::Integer(number)]).await?;
+    }
+    Ok(())
+}
+
+async fn version(connection: &impl Connection) -> Result<i64, SqlError> {
+    let rows = connection.execute("SELECT COALESCE(MAX(version), 0) FROM migrations", &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.integer(0)))
+}
+
 /// Order is the version: append new steps at the end, never change one that has been released.
-pub const MIGRATIONS: &[&[&str]] = &[&[
+const MIGRATIONS: &[&[&str]] = &[&[
     "CREATE TABLE keys (
         id INTEGER PRIMARY KEY,
         api_type TEXT NOT NULL,
@@ -32,8 +70,9 @@ pub const MIGRATIONS: &[&[&str]] = &[&[
     "CREATE INDEX keys_hand ON keys (api_type, grp, enabled, state, priority, pick)",
     // Resting keys by the moment they come back.
     "CREATE INDEX keys_until ON keys (state, until)",
+    // Rests by key and model. The row of key 0 is an endpoint's: its model is the model, a line break, and the base URL.
     "CREATE TABLE cooldowns (
-        key_id INTEGER NOT NULL REFERENCES keys (id) ON DELETE CASCADE,
+        key_id INTEGER NOT NULL,
         model TEXT NOT NULL,
         until INTEGER NOT NULL,
         rule TEXT NOT NULL,
@@ -55,13 +94,22 @@ pub const MIGRATIONS: &[&[&str]] = &[&[
         model TEXT NOT NULL,
         requests INTEGER NOT NULL DEFAULT 0,
         successes INTEGER NOT NULL DEFAULT 0,
-        faults TEXT NOT NULL DEFAULT '{}',
         prompt_tokens INTEGER NOT NULL DEFAULT 0,
         completion_tokens INTEGER NOT NULL DEFAULT 0,
         total_tokens INTEGER NOT NULL DEFAULT 0,
         latency_sum_ms INTEGER NOT NULL DEFAULT 0,
         latency_max_ms INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (period, starts_at, key_id, model)
+    ) WITHOUT ROWID",
+    "CREATE INDEX usage_key ON usage (key_id)",
+    "CREATE TABLE faults (
+        period TEXT NOT NULL,
+        starts_at INTEGER NOT NULL,
+        key_id INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        fault TEXT NOT NULL,
+        count INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (period, starts_at, key_id, model, fault)
     ) WITHOUT ROWID",
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE events (

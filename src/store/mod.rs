@@ -1,3 +1,89 @@
-//! The database: schema, statements and row mapping.
+//! The database: schema, statements and row mapping over the [`Connection`] port.
 
+pub mod keys;
 pub mod migrations;
+pub mod pool;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use crate::ports::{Connection, Ports, Row, SqlError, Value};
+
+/// The database as one instance uses it: one kept connection for single statements, a fresh one for each transaction.
+pub struct Database<P: Ports> {
+    ports: P,
+    kept: RefCell<Option<Rc<P::Connection>>>,
+    migrated: Cell<bool>,
+}
+
+impl<P: Ports> Database<P> {
+    /// A handle; nothing is opened before it is needed.
+    pub const fn new(ports: P) -> Self {
+        Self { ports, kept: RefCell::new(None), migrated: Cell::new(false) }
+    }
+
+    /// Runs one statement by itself. A connection that has failed is not kept: a remote database closes those that idle.
+    pub async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let connection = self.connection().await?;
+        let result = connection.execute(sql, parameters).await;
+        if matches!(result, Err(SqlError::Other(_))) {
+            self.kept.replace(None);
+        }
+        result
+    }
+
+    /// Runs `work` in a transaction of its own, from the start again when another writer holds the database. What fails
+    /// leaves nothing behind.
+    pub async fn transaction<T>(
+        &self,
+        work: impl AsyncFn(&P::Connection) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        self.connection().await?;
+        let mut attempt = 0;
+        loop {
+            let connection = self.ports.connect().await?;
+            match transact(&connection, &work).await {
+                Err(SqlError::Busy) if attempt < BUSY_RETRIES => attempt += 1,
+                result => return result,
+            }
+            // Dropped first: its lock would keep the others waiting.
+            drop(connection);
+            self.ports.sleep(20 + self.ports.seed() % 80).await;
+        }
+    }
+
+    async fn connection(&self) -> Result<Rc<P::Connection>, SqlError> {
+        if let Some(connection) = self.kept.borrow().as_ref() {
+            return Ok(Rc::clone(connection));
+        }
+        let connection = Rc::new(self.ports.connect().await?);
+        if !self.migrated.get() {
+            migrations::apply(&*connection).await?;
+            self.migrated.set(true);
+        }
+        self.kept.replace(Some(Rc::clone(&connection)));
+        Ok(connection)
+    }
+}
+
+async fn transact<C: Connection, T>(
+    connection: &C,
+    work: &impl AsyncFn(&C) -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    connection.execute("BEGIN IMMEDIATE", &[]).await?;
+    let value = match work(connection).await {
+        Ok(value) => value,
+        Err(error) => {
+            // The connection is dropped next, which rolls back too: this only frees the lock sooner.
+            let _ = connection.execute("ROLLBACK", &[]).await;
+            return Err(error);
+        }
+    };
+    connection.execute("COMMIT", &[]).await?;
+    Ok(value)
+}
+
+/// How often a transaction is begun again. Each begin has waited up to 5 s in the host already.
+const BUSY_RETRIES: u32 = 3;

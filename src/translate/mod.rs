@@ -1,1 +1,4 @@
-//! translate.
+//! Between OpenAI's format and Gemini's: pure functions in both directions.
+
+pub mod model;
+pub mod signatures;

@@ -1,0 +1,380 @@
+//! `/api/keys`: adding, listing, changing, deleting.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    endpoint,
+    error::ApiError,
+    handlers::{self, Context, read_json},
+    pool::key::{ApiType, KeyId},
+    ports::{Ports, Request, Response},
+    secret::{Secret, mask},
+    store::keys::{self, Change, Filter, KeyRow, NewKey, Page, Sort},
+};
+
+/// Answers `/api/keys`.
+pub(super) async fn answer<P: Ports>(
+    context: &Context<P>,
+    request: Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    match request.method {
+        Method::POST => add(context, read_json(context, request).await?).await,
+        Method::PATCH => change(context, read_json(context, request).await?).await,
+        Method::DELETE => delete(context, read_json(context, request).await?).await,
+        _ => list(context, &request.query).await,
+    }
+}
+
+/// `GET /api/keys/{id}/secret`: reveals one credential, and writes down that it did.
+pub(super) async fn secret<P: Ports>(context: &Context<P>, id: i64) -> Result<Response<P>, ApiError> {
+    let database = &context.instance().database;
+    let stored = keys::stored(database, KeyId(id)).await?;
+    let stored = stored.ok_or_else(|| ApiError::not_found("key_not_found", format!("There is no key {id}.")))?;
+    let secret = context.open(&stored)?;
+    keys::record(database, "admin", "key_revealed", &format!("key {id}"), context.started).await?;
+    handlers::json(StatusCode::OK, &json!({ "id": id, "api_key": secret.expose() }))
+}
+
+/// What `POST /api/keys` takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Add {
+    keys: Vec<String>,
+    api_type: Option<String>,
+    custom_endpoint: Option<String>,
+    group: Option<String>,
+    priority: Option<i64>,
+    weight: Option<i64>,
+    note: Option<String>,
+    project: Option<String>,
+}
+
+async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
+    let add: Add = parse(&body)?;
+    if add.keys.len() > MOST_KEYS {
+        return Err(ApiError::invalid("keys", format!("At most {MOST_KEYS} keys can be added in one call.")));
+    }
+    let told = add.api_type.as_deref().filter(|name| !name.is_empty()).map(api_type).transpose()?;
+    let base_url = match add.custom_endpoint.as_deref().map(str::trim).filter(|url| !url.is_empty()) {
+        Some(url) => endpoint::parse(url, context.settings.allow_private_endpoints)
+            .map_err(|why| ApiError::invalid("customEndpoint", why))?,
+        None => String::new(),
+    };
+    let changes = Change {
+        enabled: None,
+        priority: add.priority,
+        weight: add.weight,
+        group: add.group,
+        note: add.note,
+        project: add.project,
+    };
+    check(&changes, "")?;
+    let mut random = vec![0; add.keys.len() * 28];
+    context.ports().random(&mut random);
+    let (mut fresh, mut invalid, mut seen, mut repeated) = (Vec::new(), Vec::new(), HashSet::new(), 0_u64);
+    for (text, random) in add.keys.iter().zip(random.chunks(28)) {
+        let text = text.trim();
+        if let Err(why) = key_shape(text) {
+            invalid.push(json!({ "key": mask(text), "reason": why }));
+            continue;
+        }
+        let hash = context.vault.digest(text);
+        if !seen.insert(hash.clone()) {
+            repeated += 1;
+            continue;
+        }
+        let (nonce, pick) = random.split_at(24);
+        let nonce: [u8; 24] = nonce.try_into().unwrap_or_default();
+        let pick: [u8; 4] = pick.try_into().unwrap_or_default();
+        fresh.push(NewKey {
+            api_type: told.unwrap_or_else(|| by_shape(text)),
+            base_url: base_url.clone(),
+            group: changes.group.clone().unwrap_or_default(),
+            stored: context.vault.seal(&Secret::new(text), nonce),
+            hash,
+            masked: mask(text),
+            priority: changes.priority.unwrap_or(0),
+            weight: changes.weight.unwrap_or(1),
+            note: changes.note.clone().unwrap_or_default(),
+            project: changes.project.clone().unwrap_or_default(),
+            enabled: true,
+            pick: i64::from(u32::from_le_bytes(pick) >> 1),
+        });
+    }
+    let database = &context.instance().database;
+    let added = keys::add(database, &fresh, context.started).await?;
+    let duplicates = fresh.len() as u64 - added + repeated;
+    if added > 0 {
+        keys::record(database, "admin", "keys_added", &format!("{added} keys"), context.started).await?;
+        context.app.forget();
+    }
+    let message = format!("{added} added, {duplicates} already there, {} not usable", invalid.len());
+    handlers::json(
+        StatusCode::OK,
+        &json!({ "success": true, "added": added, "duplicates": duplicates, "invalid": invalid, "message": message }),
+    )
+}
+
+async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
+    let query = Query::read(query);
+    let filter = Filter {
+        status: query.text("status").map(|status| known_status(&status).map(|()| status)).transpose()?,
+        api_type: query.text("apiType").map(|name| api_type(&name)).transpose()?,
+        group: query.get("group"),
+        endpoint: query.text("endpoint"),
+        search: query.text("search"),
+        ..Filter::default()
+    };
+    let page = query.number("page", 1, i64::MAX / 1000)?;
+    let size = query.number("pageSize", 1, 500)?;
+    let sort = query.text("sort").unwrap_or_else(|| "created_at".to_owned());
+    let (name, descending) = match sort.strip_prefix('-') {
+        Some(name) => (name, true),
+        None => (sort.as_str(), false),
+    };
+    let sort = Sort::parse(name).ok_or_else(|| ApiError::invalid("sort", format!("Keys cannot be sorted by '{name}'.")))?;
+    let paged = page.is_some() || size.is_some();
+    let size = size.unwrap_or(50);
+    let page = Page {
+        sort,
+        descending,
+        offset: if paged { (page.unwrap_or(1) - 1) * size } else { 0 },
+        limit: if paged { size } else { -1 },
+    };
+    let masked = query.text("mask").is_some_and(|mask| mask == "true" || mask == "1");
+    let (database, now) = (&context.instance().database, context.started);
+    let rows = keys::list(database, &filter, page, now).await?;
+    let counts = keys::counts(database, &Filter { status: None, ..filter.clone() }, now).await?;
+    let total = counts.iter().filter(|(status, _)| filter.status.as_ref().is_none_or(|only| only == status));
+    let total: i64 = total.map(|(_, count)| count).sum();
+    let mut by_status = json!({ "active": 0, "cooling_down": 0, "dead": 0, "disabled": 0 });
+    for (status, count) in counts {
+        by_status[status] = count.into();
+    }
+    let shown = rows.iter().map(|row| shown(context, row, masked)).collect::<Result<Vec<_>, _>>()?;
+    handlers::json(StatusCode::OK, &json!({ "keys": shown, "total": total, "counts": by_status }))
+}
+
+/// What `PATCH /api/keys` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    #[serde(flatten)]
+    selection: Selection,
+    set: Set,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Set {
+    enabled: Option<bool>,
+    priority: Option<i64>,
+    weight: Option<i64>,
+    group: Option<String>,
+    note: Option<String>,
+    project: Option<String>,
+}
+
+async fn change<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
+    let Patch { selection, set } = parse(&body)?;
+    let change = Change {
+        enabled: set.enabled,
+        priority: set.priority,
+        weight: set.weight,
+        group: set.group,
+        note: set.note,
+        project: set.project,
+    };
+    check(&change, "set.")?;
+    let filter = selection.filter(context)?;
+    let database = &context.instance().database;
+    let changed = keys::change(database, &filter, &change, context.started).await?;
+    keys::record(database, "admin", "keys_changed", &format!("{changed} keys"), context.started).await?;
+    context.app.forget();
+    handlers::json(StatusCode::OK, &json!({ "success": true, "changed": changed }))
+}
+
+async fn delete<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
+    let selection: Selection = parse(&body)?;
+    let filter = selection.filter(context)?;
+    let database = &context.instance().database;
+    let deleted = keys::delete(database, &filter, context.started).await?;
+    keys::record(database, "admin", "keys_deleted", &format!("{deleted} keys"), context.started).await?;
+    context.app.forget();
+    let message = format!("{deleted} deleted");
+    handlers::json(StatusCode::OK, &json!({ "success": true, "deleted": deleted, "message": message }))
+}
+
+/// Which keys a change is for: exactly one of the three.
+#[derive(Deserialize)]
+struct Selection {
+    keys: Option<Vec<String>>,
+    ids: Option<Vec<i64>>,
+    filter: Option<Wanted>,
+}
+
+/// A list's filters, as a body has them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    status: Option<String>,
+    api_type: Option<String>,
+    group: Option<String>,
+    endpoint: Option<String>,
+    search: Option<String>,
+}
+
+impl Selection {
+    fn filter<P: Ports>(self, context: &Context<P>) -> Result<Filter, ApiError> {
+        match self {
+            Self { keys: Some(keys), ids: None, filter: None } => {
+                let hashes = keys.iter().map(|key| context.vault.digest(key.trim())).collect();
+                Ok(Filter { hashes: Some(hashes), ..Filter::default() })
+            }
+            Self { keys: None, ids: Some(ids), filter: None } => Ok(Filter { ids: Some(ids), ..Filter::default() }),
+            Self { keys: None, ids: None, filter: Some(wanted) } => {
+                wanted.status.as_deref().map(known_status).transpose()?;
+                Ok(Filter {
+                    status: wanted.status,
+                    api_type: wanted.api_type.as_deref().map(api_type).transpose()?,
+                    group: wanted.group,
+                    endpoint: wanted.endpoint,
+                    search: wanted.search,
+                    ..Filter::default()
+                })
+            }
+            _ => Err(ApiError::invalid("keys", "Say which keys: exactly one of 'keys', 'ids' and 'filter'.")),
+        }
+    }
+}
+
+fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, masked: bool) -> Result<Value, ApiError> {
+    let mut key = json!({
+        "id": row.id,
+        "masked": row.masked,
+        "apiType": row.api_type,
+        "customEndpoint": row.base_url,
+        "group": row.group,
+        "status": row.status,
+        "reason": row.reason,
+        "rule": row.rule,
+        "until": moment(row.until),
+        "priority": row.priority,
+        "weight": row.weight,
+        "note": row.note,
+        "project": row.project,
+        "failed_count": row.failed_count,
+        "last_error": row.last_error,
+        "last_checked_at": moment(row.last_checked_at),
+        "last_used_at": moment(row.last_used_at),
+        "created_at": row.created_at,
+        "requests": row.requests,
+        "failures": row.failures,
+    });
+    if !masked {
+        key["api_key"] = context.open(&row.stored)?.expose().into();
+    }
+    Ok(key)
+}
+
+/// Milliseconds since 1970, or nothing.
+const fn moment(ms: i64) -> Option<i64> {
+    if ms > 0 { Some(ms) } else { None }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = error.to_string();
+        // serde names the field between backquotes where it knows it.
+        let param = message.split('`').nth(1).map(str::to_owned);
+        ApiError { param, ..ApiError::bad_request(format!("The body is not what this route takes: {message}.")) }
+    })
+}
+
+fn api_type(name: &str) -> Result<ApiType, ApiError> {
+    ApiType::parse(name).ok_or_else(|| ApiError::invalid("apiType", "'apiType' must be \"gemini\" or \"openai\"."))
+}
+
+fn known_status(status: &str) -> Result<(), ApiError> {
+    if matches!(status, "active" | "cooling_down" | "dead" | "disabled") {
+        return Ok(());
+    }
+    Err(ApiError::invalid("status", "'status' must be active, cooling_down, dead or disabled."))
+}
+
+/// A hint alone: no key is refused for its shape.
+fn by_shape(key: &str) -> ApiType {
+    if key.starts_with("AIza") || key.starts_with("AQ.") { ApiType::Gemini } else { ApiType::OpenAi }
+}
+
+fn key_shape(key: &str) -> Result<(), &'static str> {
+    match key {
+        "" => Err("empty"),
+        _ if key.len() > MOST_KEY_LENGTH => Err("longer than 1024 characters"),
+        _ if !key.bytes().all(|byte| (0x21..0x7f).contains(&byte)) => Err("has blanks or characters outside ASCII"),
+        _ => Ok(()),
+    }
+}
+
+fn check(change: &Change, place: &str) -> Result<(), ApiError> {
+    let within = |name: &str, value: Option<i64>, least: i64, most: i64| match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(ApiError::invalid(format!("{place}{name}"), format!("'{name}' must be from {least} to {most}.")))
+        }
+        _ => Ok(()),
+    };
+    within("priority", change.priority, -1000, 1000)?;
+    within("weight", change.weight, 1, 1000)?;
+    for (name, text, most) in
+        [("group", &change.group, 64), ("note", &change.note, 1000), ("project", &change.project, 64)]
+    {
+        if text.as_ref().is_some_and(|text| text.chars().count() > most || text.chars().any(char::is_control)) {
+            let message = format!("'{name}' must be at most {most} characters on one line.");
+            return Err(ApiError::invalid(format!("{place}{name}"), message));
+        }
+    }
+    if change.group.as_ref().is_some_and(|group| group.contains('/') || RESERVED.contains(&group.as_str())) {
+        let message = "'group' is the first part of a path: it must not have a slash, nor be a path of KeyStorm's own.";
+        return Err(ApiError::invalid(format!("{place}group"), message));
+    }
+    Ok(())
+}
+
+/// The parameters of a query.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn read(query: &str) -> Self {
+        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.text(name) else { return Ok(None) };
+        match value.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(ApiError::invalid(name, format!("'{name}' must be a whole number from {least} to {most}."))),
+        }
+    }
+}
+
+/// Names that the first part of a path has already.
+const RESERVED: [&str; 7] = ["v1", "v1beta", "api", "upload", "assets", "healthz", "metrics"];
+
+const MOST_KEYS: usize = 100_000;
+const MOST_KEY_LENGTH: usize = 1024;

@@ -1,0 +1,222 @@
+//! The administrator's sessions: `/api/login`, `/api/logout`, `/api/session`.
+
+use std::fmt::Write as _;
+
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    auth,
+    error::ApiError,
+    handlers::{self, Context, read_body},
+    ports::{KeyValueError, Ports, Request, Response, UnixMillis},
+    settings::{DEFAULT_AUTH_KEY, DEFAULT_HOME_ACCESS_KEY},
+};
+
+/// Lets the administrator pass: by the password as a bearer, by a session's cookie, or by the password in that cookie, as
+/// older scripts send it.
+pub(super) async fn require<P: Ports>(
+    context: &Context<P>,
+    request: &Request<P::RequestBody>,
+) -> Result<(), ApiError> {
+    let missing = || ApiError::unauthorized("Sign in first, or send the administrator's key as `Authorization: Bearer KEY`.");
+    if let Some(given) = auth::bearer(&request.headers) {
+        throttle(context, request).await?;
+        if auth::admin_password(&context.settings, &request.headers, given)? {
+            return Ok(());
+        }
+        fail(context, request).await;
+        return Err(ApiError::unauthorized("The administrator's key is wrong (variable home_access_key)."));
+    }
+    let cookie = auth::cookie(&request.headers, COOKIE).ok_or_else(missing)?;
+    if !auth::is_same_origin(request) {
+        return Err(ApiError::forbidden("cross_origin", "A change that a cookie vouches for has to come from the page itself."));
+    }
+    if session(context, cookie).await?.is_some() {
+        return Ok(());
+    }
+    throttle(context, request).await?;
+    if auth::admin_password(&context.settings, &request.headers, cookie)? {
+        return Ok(());
+    }
+    Err(missing())
+}
+
+/// `POST /api/login` with `{"key"}`.
+pub(super) async fn login<P: Ports>(
+    context: &Context<P>,
+    request: Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    #[derive(Deserialize)]
+    struct Login {
+        key: String,
+    }
+    throttle(context, &request).await?;
+    let Request { headers, body, scheme, authority, method, path, query } = request;
+    let body = read_body(&headers, body, LOGIN_BYTES).await?;
+    let request = Request { headers, body: (), scheme, authority, method, path, query };
+    let login: Login = serde_json::from_slice(&body).map_err(|_| ApiError::missing("key"))?;
+    if !auth::admin_password(&context.settings, &request.headers, &login.key)? {
+        fail(context, &request).await;
+        return Err(ApiError::unauthorized("The administrator's key is wrong (variable home_access_key)."));
+    }
+    let ports = context.ports();
+    ports.delete(&throttle_name(&request)).await.map_err(failed)?;
+    let mut id = [0; 32];
+    ports.random(&mut id);
+    let id = hex(&id);
+    let now = context.started;
+    let stored = Session { created_at: now.0, last_seen_at: now.0 };
+    ports.set(&session_name(&id), &json_bytes(&stored)?).await.map_err(failed)?;
+    let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
+    let secure = if request.scheme == "https" { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", SESSION_MS / 1000);
+    response.headers.insert(header::SET_COOKIE, value(&cookie)?);
+    Ok(response)
+}
+
+/// `POST /api/logout`
+pub(super) async fn logout<P: Ports>(
+    context: &Context<P>,
+    request: &Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    if !auth::is_same_origin(request) {
+        return Err(ApiError::forbidden("cross_origin", "Signing out has to come from the page itself."));
+    }
+    if let Some(id) = auth::cookie(&request.headers, COOKIE) {
+        context.ports().delete(&session_name(id)).await.map_err(failed)?;
+    }
+    let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
+    let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+    response.headers.insert(header::SET_COOKIE, value(&cookie)?);
+    Ok(response)
+}
+
+/// `GET /api/session`: whether the caller is signed in, and what the administrator should know.
+pub(super) async fn show<P: Ports>(
+    context: &Context<P>,
+    request: &Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    let signed_in = match require(context, request).await {
+        Ok(()) => true,
+        Err(error) if error.status == StatusCode::UNAUTHORIZED => false,
+        Err(error) => return Err(error),
+    };
+    if !signed_in {
+        return handlers::json(StatusCode::OK, &json!({ "signed_in": false, "warnings": [] }));
+    }
+    let settings = &context.settings;
+    let mut warnings = Vec::new();
+    let default_auth = settings.auth_keys.iter().any(|key| key.matches(DEFAULT_AUTH_KEY));
+    if default_auth || settings.home_access_key.matches(DEFAULT_HOME_ACCESS_KEY) {
+        warnings.push(json!({ "code": "default_credentials" }));
+    }
+    if settings.encryption_key.is_none() {
+        warnings.push(json!({ "code": "no_encryption" }));
+    }
+    if let Some(fault) = context.instance().relay.database_fault() {
+        warnings.push(json!({ "code": "database_read_only", "message": fault }));
+    }
+    let body = json!({
+        "signed_in": true,
+        "warnings": warnings,
+        "version": env!("CARGO_PKG_VERSION"),
+        "count_tokens": settings.count_tokens,
+        "encryption": settings.encryption_key.is_some(),
+    });
+    handlers::json(StatusCode::OK, &body)
+}
+
+/// A session as it is kept. Its id is kept as a digest: who reads the store cannot use it.
+#[derive(Deserialize, Serialize)]
+struct Session {
+    created_at: i64,
+    last_seen_at: i64,
+}
+
+/// Failed attempts of one address.
+#[derive(Default, Deserialize, Serialize)]
+struct Throttle {
+    failures: u32,
+    until: i64,
+}
+
+async fn session<P: Ports>(context: &Context<P>, id: &str) -> Result<Option<Session>, ApiError> {
+    let name = session_name(id);
+    let Some(stored) = context.ports().get(&name).await.map_err(failed)? else { return Ok(None) };
+    let Ok(mut session) = serde_json::from_slice::<Session>(&stored) else { return Ok(None) };
+    let now = context.started;
+    if now.since(UnixMillis(session.created_at)) > SESSION_MS {
+        context.ports().delete(&name).await.map_err(failed)?;
+        return Ok(None);
+    }
+    if now.since(UnixMillis(session.last_seen_at)) > SEEN_EVERY_MS {
+        session.last_seen_at = now.0;
+        context.ports().set(&name, &json_bytes(&session)?).await.map_err(failed)?;
+    }
+    Ok(Some(session))
+}
+
+/// Refuses an address that has failed too often, for as long as it has to wait.
+async fn throttle<P: Ports, B>(context: &Context<P>, request: &Request<B>) -> Result<(), ApiError> {
+    let stored = context.ports().get(&throttle_name(request)).await.map_err(failed)?;
+    let throttle: Throttle = stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+    let wait = throttle.until.saturating_sub(context.started.0);
+    if wait > 0 {
+        return Err(ApiError::throttled(u64::try_from(wait).unwrap_or_default().div_ceil(1000)));
+    }
+    Ok(())
+}
+
+/// Counts a failure: five are free, then the wait is a second and doubles to a quarter of an hour.
+async fn fail<P: Ports, B>(context: &Context<P>, request: &Request<B>) {
+    let name = throttle_name(request);
+    let stored = context.ports().get(&name).await.ok().flatten();
+    let mut throttle: Throttle = stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+    throttle.failures = throttle.failures.saturating_add(1);
+    if throttle.failures >= FREE_FAILURES {
+        let doublings = (throttle.failures - FREE_FAILURES).min(20);
+        throttle.until = context.started.0 + (1000_i64 << doublings).min(MOST_WAIT_MS);
+    }
+    if let Ok(bytes) = json_bytes(&throttle) {
+        // A store that fails does not throttle; it does not open either, since the key was wrong.
+        let _ = context.ports().set(&name, &bytes).await;
+    }
+}
+
+fn throttle_name<B>(request: &Request<B>) -> String {
+    format!("throttle:{}", auth::client_address(&request.headers).unwrap_or("unknown"))
+}
+
+fn session_name(id: &str) -> String {
+    format!("session:{}", hex(&Sha256::digest(id)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(value).map_err(|_| ApiError::internal("A session could not be written."))
+}
+
+fn value(text: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(text).map_err(|_| ApiError::internal("A cookie could not be written."))
+}
+
+fn failed(error: KeyValueError) -> ApiError {
+    ApiError::database(&format!("the key-value store failed: {}", error.0))
+}
+
+/// The cookie's name, as older versions have it.
+const COOKIE: &str = "auth-key";
+const SESSION_MS: i64 = 30 * 86_400_000;
+const SEEN_EVERY_MS: i64 = 60_000;
+const LOGIN_BYTES: usize = 4096;
+const FREE_FAILURES: u32 = 5;
+const MOST_WAIT_MS: i64 = 900_000;

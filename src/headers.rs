@@ -1,0 +1,164 @@
+//! Which headers travel, in either direction.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// What of a client's headers goes upstream: what describes the content and what the providers' APIs define. No credential,
+/// cookie, forwarding or hop-by-hop header, and nothing that the host adds; no `accept-encoding` either, since answers have
+/// to stay readable, and no `content-length`, which the adapter sets for a body that it knows.
+pub fn upward(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(8);
+    for (name, value) in headers {
+        if goes_up(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// What of an upstream's headers reaches the client: everything but what belongs to one connection, to the upstream's own
+/// site, or to the one pool key that happened to serve.
+pub fn downward(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if comes_down(name.as_str()) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Lets any web page that has an access key call the clients' side.
+pub fn allow_origin(headers: &mut HeaderMap, origin: &str) {
+    let Ok(origin) = HeaderValue::from_str(origin) else { return };
+    if origin != "*" {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("retry-after, x-request-id, x-keystorm-key, x-keystorm-attempts"),
+    );
+}
+
+/// What a preflight is answered, beside [`allow_origin`].
+pub fn preflight(headers: &mut HeaderMap, requested: Option<&HeaderValue>) {
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    );
+    // A wildcard does not cover `authorization`: what the browser asks for is named back.
+    let requested = requested.cloned().unwrap_or(HeaderValue::from_static("authorization, content-type"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested);
+    headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+}
+
+fn goes_up(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name {
+        "accept" | "content-type" | "content-encoding" | "content-language" | "content-disposition" => true,
+        "idempotency-key" | "user-agent" => true,
+        // The organisation and project of a client's own account mean nothing for a pool key, and fail the request.
+        "openai-organization" | "openai-project" | "x-goog-api-key" | "x-goog-user-project" => false,
+        _ => ["openai-", "x-goog-", "anthropic-"].iter().any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+fn comes_down(name: &str) -> bool {
+    !matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "set-cookie"
+            | "alt-svc"
+            | "server"
+            | "via"
+            | "nel"
+            | "report-to"
+            | "strict-transport-security"
+            | "retry-after"
+            | "x-request-id"
+            | "openai-organization"
+            | "openai-project"
+    ) && !["x-ratelimit-", "access-control-", "spin-", "x-keystorm-", "cf-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    fn with(names: &[&'static str]) -> HeaderMap {
+        names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect()
+    }
+
+    #[test]
+    fn only_content_and_provider_headers_go_up() {
+        let sent = with(&[
+            "authorization",
+            "x-goog-api-key",
+            "x-api-key",
+            "api-key",
+            "cookie",
+            "host",
+            "connection",
+            "accept-encoding",
+            "x-forwarded-for",
+            "spin-client-addr",
+            "openai-organization",
+            "content-type",
+            "accept",
+            "user-agent",
+            "openai-beta",
+            "x-goog-api-client",
+            "anthropic-version",
+            "idempotency-key",
+        ]);
+        let kept = upward(&sent);
+        let expected = [
+            "content-type",
+            "accept",
+            "user-agent",
+            "openai-beta",
+            "x-goog-api-client",
+            "anthropic-version",
+            "idempotency-key",
+        ];
+        assert_eq!(names(&kept), expected);
+    }
+
+    #[test]
+    fn nothing_of_one_connection_or_one_key_comes_down() {
+        let answered = with(&[
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "set-cookie",
+            "alt-svc",
+            "openai-organization",
+            "x-ratelimit-remaining-requests",
+            "access-control-allow-origin",
+            "content-type",
+            "content-length",
+            "openai-processing-ms",
+            "content-encoding",
+        ]);
+        assert_eq!(
+            names(&downward(&answered)),
+            ["content-type", "content-length", "openai-processing-ms", "content-encoding"]
+        );
+    }
+}

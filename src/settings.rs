@@ -1,0 +1,295 @@
+//! The configuration, read and validated as one.
+
+use crate::{
+    ports::Timeouts,
+    secret::{Credential, Secret},
+};
+
+/// The published default of `auth_key`: everybody knows it, so it serves a direct loopback client alone.
+pub const DEFAULT_AUTH_KEY: &str = "yCENzh";
+
+/// The published default of `home_access_key`.
+pub const DEFAULT_HOME_ACCESS_KEY: &str = "e86ea1ceb610e1ed502f5a99a386a0a252a933525187a43f18db6a6d91c91434";
+
+/// Everything that an operator can set, with the defaults in place of what is unset.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The keys that clients may send.
+    pub auth_keys: Vec<Credential>,
+    /// The administrator's password.
+    pub home_access_key: Credential,
+    /// Whether the client's own key goes upstream, in place of the pool's.
+    pub forward_client_key: bool,
+    /// Gemini's base URL, without `/v1beta`.
+    pub gemini_base_url: String,
+    /// The base URL of `openai` keys that name no endpoint, with `/v1`.
+    pub openai_base_url: String,
+    /// Edge mode: the KeyStorm that owns the pool.
+    pub home_url: Option<String>,
+    /// Seals the secrets in the database.
+    pub encryption_key: Option<Secret>,
+    /// How a key is chosen inside a tier.
+    pub selection: crate::pool::Selection,
+    /// How many keys may fail one request.
+    pub max_attempts: u32,
+    /// How long an instance trusts what it has read, in milliseconds.
+    pub pool_ttl_ms: i64,
+    /// How often dead keys are looked at again, in seconds; 0 is never.
+    pub recheck_interval_s: i64,
+    /// For the connection to an upstream, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// For the head of an answer, in milliseconds; the second is for streams.
+    pub first_byte_timeout_ms: (u64, u64),
+    /// Between two pieces of an answer, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// The largest request body that is read.
+    pub max_body_bytes: usize,
+    /// The `access-control-allow-origin` of the clients' side.
+    pub cors_allow_origin: String,
+    /// Whether custom endpoints may be loopback and private addresses.
+    pub allow_private_endpoints: bool,
+    /// Opens `/metrics` beside the administrator's password.
+    pub metrics_token: Option<Credential>,
+    /// Whether passed-through answers are led through the guest so that their tokens are counted.
+    pub count_tokens: bool,
+    /// Which variables differ from their default.
+    pub set: Vec<&'static str>,
+}
+
+impl Settings {
+    /// Reads the lines `name=value` that spin.toml composes of the application's variables: one variable, so that an
+    /// instance learns its configuration in one call of its host. An empty value stands for the default. All faults are
+    /// found before any is told; none quotes a value.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let mut reader = Reader::new(text);
+        let settings = Self {
+            auth_keys: reader.credentials("auth_key", DEFAULT_AUTH_KEY),
+            home_access_key: reader.secret("home_access_key", Some(DEFAULT_HOME_ACCESS_KEY)).map_or_else(
+                || Credential::new(DEFAULT_HOME_ACCESS_KEY),
+                |secret| Credential::new(secret.expose()),
+            ),
+            forward_client_key: reader.flag("forward_client_key_enabled"),
+            gemini_base_url: reader.url("gemini_base_url", "https://generativelanguage.googleapis.com"),
+            openai_base_url: reader.url("openai_base_url", "https://api.openai.com/v1"),
+            home_url: Some(reader.url("home_url", "")).filter(|url| !url.is_empty()),
+            encryption_key: reader.secret("encryption_key", None),
+            selection: reader.selection("selection"),
+            max_attempts: reader.number("max_attempts", 8, 1, 1000) as u32,
+            pool_ttl_ms: reader.number("pool_ttl_ms", 1000, 0, 3_600_000) as i64,
+            recheck_interval_s: reader.number("recheck_interval_s", 300, 0, 86_400) as i64,
+            connect_timeout_ms: reader.number("connect_timeout_ms", 10_000, 1, 3_600_000),
+            first_byte_timeout_ms: {
+                let single = reader.number("first_byte_timeout_ms", 300_000, 1, 3_600_000);
+                (single, if reader.is_set("first_byte_timeout_ms") { single } else { 120_000 })
+            },
+            idle_timeout_ms: reader.number("idle_timeout_ms", 300_000, 1, 3_600_000),
+            max_body_bytes: reader.number("max_body_bytes", 33_554_432, 1024, 1 << 30) as usize,
+            cors_allow_origin: reader.origin("cors_allow_origin"),
+            allow_private_endpoints: reader.flag("allow_private_endpoints"),
+            metrics_token: reader.secret("metrics_token", None).map(|token| Credential::new(token.expose())),
+            count_tokens: reader.flag("count_tokens"),
+            set: Vec::new(),
+        };
+        reader.finish(settings)
+    }
+
+    /// How long to wait for an upstream.
+    pub const fn timeouts(&self, stream: bool) -> Timeouts {
+        let (single, streamed) = self.first_byte_timeout_ms;
+        Timeouts {
+            connect: self.connect_timeout_ms,
+            first_byte: if stream { streamed } else { single },
+            idle: self.idle_timeout_ms,
+        }
+    }
+}
+
+/// The names of all variables, in the order of the documentation; `true` marks secrets.
+pub const NAMES: [(&str, bool); 20] = [
+    ("auth_key", true),
+    ("home_access_key", true),
+    ("forward_client_key_enabled", false),
+    ("gemini_base_url", false),
+    ("openai_base_url", false),
+    ("home_url", false),
+    ("encryption_key", true),
+    ("selection", false),
+    ("max_attempts", false),
+    ("pool_ttl_ms", false),
+    ("recheck_interval_s", false),
+    ("connect_timeout_ms", false),
+    ("first_byte_timeout_ms", false),
+    ("idle_timeout_ms", false),
+    ("max_body_bytes", false),
+    ("cors_allow_origin", false),
+    ("allow_private_endpoints", false),
+    ("metrics_token", true),
+    ("count_tokens", false),
+    ("extra_outbound_host", false),
+];
+
+struct Reader<'a> {
+    values: Vec<(&'static str, &'a str)>,
+    faults: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a str) -> Self {
+        let mut reader = Self { values: Vec::new(), faults: Vec::new() };
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let known = line.split_once('=').and_then(|(name, value)| {
+                let (name, _) = NAMES.iter().find(|(known, _)| *known == name.trim())?;
+                Some((*name, value.trim()))
+            });
+            match known {
+                Some(pair) => reader.values.push(pair),
+                // The line may be the second half of a secret with a line break in it: it is not quoted.
+                None => reader.faults.push(format!(
+                    "line {} of the component variable `settings` is not a known name=value (a value may not hold a line break)",
+                    number + 1
+                )),
+            }
+        }
+        reader
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).filter(|value| !value.is_empty())
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| !DEFAULTS.contains(&(name, value)))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        match self.value(name) {
+            None | Some("false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(_) => {
+                self.faults.push(format!("{name} must be true or false"));
+                false
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, default: u64, least: u64, most: u64) -> u64 {
+        match self.value(name).map(str::parse) {
+            None => default,
+            Some(Ok(number)) if (least..=most).contains(&number) => number,
+            Some(_) => {
+                self.faults.push(format!("{name} must be a whole number from {least} to {most}"));
+                default
+            }
+        }
+    }
+
+    fn secret(&mut self, name: &str, default: Option<&str>) -> Option<Secret> {
+        let value = self.value(name).or(default)?;
+        if value.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            return Some(Secret::new(value));
+        }
+        self.faults.push(format!("{name} must be printable ASCII without blanks, as it is sent in a header"));
+        None
+    }
+
+    fn credentials(&mut self, name: &str, default: &str) -> Vec<Credential> {
+        let Some(list) = self.secret(name, Some(default)) else { return Vec::new() };
+        let keys: Vec<_> = list.expose().split(',').filter(|key| !key.is_empty()).map(Credential::new).collect();
+        if keys.is_empty() {
+            self.faults.push(format!("{name} must name at least one key"));
+        }
+        keys
+    }
+
+    fn url(&mut self, name: &str, default: &str) -> String {
+        let value = self.value(name).unwrap_or(default).trim_end_matches('/');
+        let good = value.is_empty()
+            || value.parse::<http::Uri>().is_ok_and(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https"))
+                    && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                    && uri.query().is_none()
+            });
+        if !good {
+            self.faults.push(format!("{name} must be an http(s) URL without user, query and fragment"));
+        }
+        value.to_owned()
+    }
+
+    fn origin(&mut self, name: &str) -> String {
+        let value = self.value(name).unwrap_or("*");
+        if http::HeaderValue::from_str(value).is_err() || value.contains(',') {
+            self.faults.push(format!("{name} must be `*` or one origin"));
+        }
+        value.to_owned()
+    }
+
+    fn selection(&mut self, name: &str) -> crate::pool::Selection {
+        let value = self.value(name).unwrap_or("random");
+        crate::pool::Selection::parse(value).unwrap_or_else(|| {
+            self.faults.push(format!("{name} must be random, round_robin, least_used or sticky"));
+            crate::pool::Selection::default()
+        })
+    }
+
+    fn finish(mut self, mut settings: Settings) -> Result<Settings, Vec<String>> {
+        if settings.forward_client_key && settings.home_url.is_some() {
+            self.faults.push("forward_client_key_enabled and home_url exclude each other: set one of them".to_owned());
+        }
+        settings.set = NAMES.iter().map(|(name, _)| *name).filter(|name| self.is_set(name)).collect();
+        if self.faults.is_empty() { Ok(settings) } else { Err(self.faults) }
+    }
+}
+
+/// What spin.toml puts in place of what the operator does not set, where that is not empty.
+const DEFAULTS: [(&str, &str); 17] = [
+    ("auth_key", DEFAULT_AUTH_KEY),
+    ("home_access_key", DEFAULT_HOME_ACCESS_KEY),
+    ("forward_client_key_enabled", "false"),
+    ("gemini_base_url", "https://generativelanguage.googleapis.com"),
+    ("openai_base_url", "https://api.openai.com/v1"),
+    ("selection", "random"),
+    ("max_attempts", "8"),
+    ("pool_ttl_ms", "1000"),
+    ("recheck_interval_s", "300"),
+    ("connect_timeout_ms", "10000"),
+    ("first_byte_timeout_ms", ""),
+    ("idle_timeout_ms", "300000"),
+    ("max_body_bytes", "33554432"),
+    ("cors_allow_origin", "*"),
+    ("allow_private_endpoints", "false"),
+    ("count_tokens", "false"),
+    ("extra_outbound_host", ""),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_set_is_the_documented_defaults() {
+        let settings = Settings::parse("auth_key=\nselection=\n").unwrap();
+        assert_eq!(settings.openai_base_url, "https://api.openai.com/v1");
+        assert_eq!(settings.timeouts(false).first_byte, 300_000);
+        assert_eq!(settings.timeouts(true).first_byte, 120_000);
+        assert!(settings.auth_keys.iter().any(|key| key.matches(DEFAULT_AUTH_KEY)));
+        assert!(settings.set.is_empty());
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_and_no_value_is_quoted() {
+        let text = "auth_key=two words\nmax_attempts=many\nhome_url=ftp://x\nselection=best\nsecond-half-of-a-secret\n";
+        let faults = Settings::parse(text).unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert!(!faults.join(" ").contains("second-half"), "{faults:?}");
+        assert!(!faults.join(" ").contains("two words"), "{faults:?}");
+    }
+
+    #[test]
+    fn several_access_keys_are_read() {
+        let settings = Settings::parse("auth_key=one,two\nfirst_byte_timeout_ms=5000").unwrap();
+        assert!(settings.auth_keys.iter().any(|key| key.matches("two")));
+        assert!(!settings.auth_keys.iter().any(|key| key.matches("one,two")));
+        assert_eq!(settings.timeouts(true).first_byte, 5000);
+        assert_eq!(settings.set, ["auth_key", "first_byte_timeout_ms"]);
+    }
+}
