@@ -18,9 +18,10 @@ use crate::{
     ports::{Inbound, KeyValueError, Outbound, Ports, SqlError, TransportError, UnixMillis},
 };
 
-#[expect(unsafe_code, reason = "the exported functions of a component have fixed symbol names, which Rust calls unsafe")]
 mod export {
-    spin_sdk::wasip3::http::service::export!(super::Component with_types_in spin_sdk::wasip3::http::service);
+    use super::Component;
+
+    spin_sdk::wasip3::http::service::export!(Component);
 }
 
 /// What the host calls.

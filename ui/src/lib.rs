@@ -1,1 +1,117 @@
-//! KeyStorm.
+//! The page: files that are compiled in, and nothing else. The component is granted no network, no database and no
+//! variables.
+
+#[cfg(target_family = "wasm")]
+mod spin;
+
+include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// A file in its three forms.
+pub(crate) struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    etag: &'static str,
+    plain: &'static [u8],
+    gzip: &'static [u8],
+    br: &'static [u8],
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: &'static [u8],
+}
+
+/// Answers a request for a file.
+pub fn respond(method: &str, path: &str, accept_encoding: &str, if_none_match: &str) -> Answer {
+    let mut headers = SECURITY.map(|(name, value)| (name, value.to_owned())).to_vec();
+    if !matches!(method, "GET" | "HEAD") {
+        headers.push(("allow", "GET, HEAD".to_owned()));
+        return Answer { status: 405, headers, body: b"" };
+    }
+    let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
+        headers.push(("content-type", "text/plain; charset=utf-8".to_owned()));
+        return Answer { status: 404, headers, body: if method == "HEAD" { b"" } else { b"Not found" } };
+    };
+    let (encoding, body) = if accepts(accept_encoding, "br") {
+        (Some("br"), asset.br)
+    } else if accepts(accept_encoding, "gzip") {
+        (Some("gzip"), asset.gzip)
+    } else {
+        (None, asset.plain)
+    };
+    // Each form is a file of its own to a cache.
+    let etag = format!("\"{}-{}\"", asset.etag, encoding.unwrap_or("plain"));
+    headers.push(("content-type", asset.content_type.to_owned()));
+    headers.push(("vary", "accept-encoding".to_owned()));
+    headers.push(("cache-control", "no-cache".to_owned()));
+    let is_known = if_none_match.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
+    headers.push(("etag", etag));
+    if is_known {
+        return Answer { status: 304, headers, body: b"" };
+    }
+    if let Some(encoding) = encoding {
+        headers.push(("content-encoding", encoding.to_owned()));
+    }
+    Answer { status: 200, headers, body: if method == "HEAD" { b"" } else { body } }
+}
+
+/// Whether a client takes an encoding: named, and not with a weight of nought.
+fn accepts(accept_encoding: &str, encoding: &str) -> bool {
+    accept_encoding.split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));
+        named && !parts.any(|weight| weight.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0)))
+    })
+}
+
+/// What every answer carries.
+const SECURITY: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    ("cross-origin-opener-policy", "same-origin"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+        answer.headers.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn a_file_comes_in_the_best_form_that_the_client_takes() {
+        let cases = [("gzip, deflate, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip;q=0.5", "gzip"), ("", ""), ("identity", "")];
+        for (accept, encoding) in cases {
+            let answer = respond("GET", "/", accept, "");
+            assert_eq!((answer.status, header(&answer, "content-encoding")), (200, encoding), "{accept}");
+            assert!(header(&answer, "content-security-policy").starts_with("default-src 'none'"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_known_is_not_sent_again() {
+        let first = respond("GET", "/assets/app.js", "br", "");
+        let etag = header(&first, "etag").to_owned();
+        assert_eq!(respond("GET", "/assets/app.js", "br", &format!("\"x\", W/{etag}")).status, 304);
+        assert_eq!(respond("GET", "/assets/app.js", "gzip", &etag).status, 200);
+    }
+
+    #[test]
+    fn nothing_else_is_answered() {
+        assert_eq!(respond("POST", "/", "", "").status, 405);
+        assert_eq!(respond("GET", "/assets/../Cargo.toml", "", "").status, 404);
+        assert!(respond("HEAD", "/", "", "").body.is_empty());
+    }
+}
