@@ -11,8 +11,9 @@ use crate::{
     catalogue::Catalogue,
     error::ApiError,
     handlers::{self, Context, Dialect},
-    headers, relay,
+    headers,
     ports::{Body, Ports, Request, Response, SqlError, UnixMillis},
+    relay,
     routes::{self, Route},
     settings::Settings,
     store::Database,
@@ -63,14 +64,22 @@ impl<P: Ports> App<P> {
         let answer = match self.settings(started).await {
             Ok((settings, vault)) => {
                 origin.clone_from(&settings.cors_allow_origin);
-                let context = Context { app: self.clone(), settings, vault, started, request_id: request_id.clone() };
+                let context = Context {
+                    app: self.clone(),
+                    settings,
+                    vault,
+                    started,
+                    request_id: request_id.clone(),
+                };
                 dispatch(context, request).await
             }
             Err(error) => Err(error),
         };
         let mut response = answer.unwrap_or_else(|error| dialect.error(&error));
         if dialect == Dialect::Admin {
-            response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+                .headers
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         } else {
             headers::allow_origin(&mut response.headers, &origin);
         }
@@ -104,7 +113,9 @@ impl<P: Ports> App<P> {
     pub fn kept_models(&self, group: &str, now: UnixMillis) -> Option<Rc<Vec<Value>>> {
         let kept = self.0.models.borrow();
         let (models, read_at) = kept.get(group)?;
-        (0..=MODELS_TTL_MS).contains(&now.since(*read_at)).then(|| Rc::clone(models))
+        (0..=MODELS_TTL_MS)
+            .contains(&now.since(*read_at))
+            .then(|| Rc::clone(models))
     }
 
     /// Keeps the models of a group for a while.
@@ -150,10 +161,7 @@ impl<P: Ports> Clone for App<P> {
     }
 }
 
-async fn dispatch<P: Ports>(
-    context: Context<P>,
-    request: Request<P::RequestBody>,
-) -> Result<Response<P>, ApiError> {
+async fn dispatch<P: Ports>(context: Context<P>, request: Request<P::RequestBody>) -> Result<Response<P>, ApiError> {
     if context.settings.home_url.is_some() {
         return handlers::edge::forward(&context, request).await;
     }
@@ -176,20 +184,31 @@ async fn dispatch<P: Ports>(
 
 /// In pass-through mode the client's key is the provider's to judge.
 fn authorize<P: Ports>(context: &Context<P>, request: &Request<P::RequestBody>) -> Result<(), ApiError> {
-    if context.settings.forward_client_key { Ok(()) } else { auth::client(&context.settings, request) }
+    if context.settings.forward_client_key {
+        Ok(())
+    } else {
+        auth::client(&context.settings, request)
+    }
 }
 
 fn preflight<P: Ports>(asked: &HeaderMap) -> Response<P> {
     let mut headers = HeaderMap::new();
     headers::preflight(&mut headers, asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS));
-    Response { status: StatusCode::NO_CONTENT, headers, body: Body::Full(Bytes::new()) }
+    Response {
+        status: StatusCode::NO_CONTENT,
+        headers,
+        body: Body::Full(Bytes::new()),
+    }
 }
 
 /// The client's own request id when it is a plain word, else a new one.
 fn request_id(headers: &HeaderMap, seed: u64) -> String {
     let own = headers.get("x-request-id").and_then(|id| id.to_str().ok());
     let plain = own.filter(|id| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     });
     plain.map_or_else(|| format!("req_{seed:016x}"), str::to_owned)
 }

@@ -13,12 +13,20 @@ use crate::{
 /// Lets a client pass that sends one of the access keys.
 pub fn client<B>(settings: &Settings, request: &Request<B>) -> Result<(), ApiError> {
     let given = client_credential(request).ok_or_else(|| {
-        ApiError::unauthorized("No access key was sent: send it as `Authorization: Bearer KEY` (or x-goog-api-key, x-api-key, api-key).")
+        ApiError::unauthorized(
+            "No access key was sent: send it as `Authorization: Bearer KEY` (or x-goog-api-key, x-api-key, api-key).",
+        )
     })?;
     // Every key is compared, whichever fits, so that the time taken does not tell which one did.
-    let matching = settings.auth_keys.iter().filter(|key| key.matches(given.expose())).count();
+    let matching = settings
+        .auth_keys
+        .iter()
+        .filter(|key| key.matches(given.expose()))
+        .count();
     if matching == 0 {
-        return Err(ApiError::unauthorized("The access key is not one of this KeyStorm's (variable auth_key)."));
+        return Err(ApiError::unauthorized(
+            "The access key is not one of this KeyStorm's (variable auth_key).",
+        ));
     }
     if given.expose() == DEFAULT_AUTH_KEY && !is_direct_loopback(&request.headers) {
         return Err(ApiError::default_credentials("auth_key"));
@@ -49,7 +57,10 @@ pub fn admin_password(settings: &Settings, headers: &HeaderMap, given: &str) -> 
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = text(headers, header::AUTHORIZATION.as_str())?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
 }
 
 /// The value of a cookie.
@@ -87,14 +98,19 @@ pub fn client_address(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the client is on this very machine and came through no proxy.
 pub fn is_direct_loopback(headers: &HeaderMap) -> bool {
-    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
     let address = client_address(headers).and_then(|address| address.parse::<std::net::IpAddr>().ok());
     !proxied && address.is_some_and(|address| address.to_canonical().is_loopback())
 }
 
 /// `query` without the client's key: it goes nowhere else.
 pub fn without_key(query: &str) -> String {
-    let kept: Vec<_> = query.split('&').filter(|pair| !pair.is_empty() && !is_key(pair)).collect();
+    let kept: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !is_key(pair))
+        .collect();
     kept.join("&")
 }
 
@@ -110,7 +126,12 @@ fn is_key(pair: &str) -> bool {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim).filter(|value| !value.is_empty())
+    headers
+        .get(name)?
+        .to_str()
+        .ok()
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
 }
 
 /// The headers, beside `Authorization`, in which clients send their key.
@@ -155,7 +176,11 @@ mod tests {
         ];
         for (query, headers, status) in cases {
             let result = client(&settings, &request("GET", query, headers));
-            assert_eq!(result.map_or_else(|error| error.status.as_u16(), |()| 200), status, "{query} {headers:?}");
+            assert_eq!(
+                result.map_or_else(|error| error.status.as_u16(), |()| 200),
+                status,
+                "{query} {headers:?}"
+            );
         }
     }
 
@@ -168,23 +193,43 @@ mod tests {
             (&[("spin-client-addr", "[::ffff:127.0.0.1]:50000")], 200),
             (&[("spin-client-addr", "192.0.2.1:50000")], 403),
             // A client's own copy stands in front of the host's.
-            (&[("spin-client-addr", "127.0.0.1:1"), ("spin-client-addr", "192.0.2.1:50000")], 403),
-            (&[("spin-client-addr", "127.0.0.1:1"), ("x-forwarded-for", "192.0.2.1")], 403),
+            (
+                &[
+                    ("spin-client-addr", "127.0.0.1:1"),
+                    ("spin-client-addr", "192.0.2.1:50000"),
+                ],
+                403,
+            ),
+            (
+                &[("spin-client-addr", "127.0.0.1:1"), ("x-forwarded-for", "192.0.2.1")],
+                403,
+            ),
             (&[], 403),
         ];
         for (headers, status) in cases {
             let mut request = request("GET", "", &[("authorization", "Bearer yCENzh")]);
             for (name, value) in headers {
-                request.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+                request
+                    .headers
+                    .append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             let result = client(&settings, &request);
-            assert_eq!(result.map_or_else(|error| error.status.as_u16(), |()| 200), status, "{headers:?}");
+            assert_eq!(
+                result.map_or_else(|error| error.status.as_u16(), |()| 200),
+                status,
+                "{headers:?}"
+            );
         }
     }
 
     #[test]
     fn the_key_is_taken_out_of_the_query() {
-        let cases = [("key=a", ""), ("alt=sse&key=a&x=1", "alt=sse&x=1"), ("k%65y=a&alt=sse", "alt=sse"), ("monkey=a", "monkey=a")];
+        let cases = [
+            ("key=a", ""),
+            ("alt=sse&key=a&x=1", "alt=sse&x=1"),
+            ("k%65y=a&alt=sse", "alt=sse"),
+            ("monkey=a", "monkey=a"),
+        ];
         for (query, kept) in cases {
             assert_eq!(without_key(query), kept, "{query}");
         }
@@ -196,13 +241,21 @@ mod tests {
             ("GET", &[], true),
             ("POST", &[], false),
             ("POST", &[("sec-fetch-site", "same-origin")], true),
-            ("POST", &[("sec-fetch-site", "cross-site"), ("origin", "http://keys.example:3000")], false),
+            (
+                "POST",
+                &[("sec-fetch-site", "cross-site"), ("origin", "http://keys.example:3000")],
+                false,
+            ),
             ("POST", &[("origin", "http://keys.example:3000")], true),
             ("DELETE", &[("origin", "http://evil.example")], false),
             ("POST", &[("origin", "null")], false),
         ];
         for (method, headers, allowed) in cases {
-            assert_eq!(is_same_origin(&request(method, "", headers)), allowed, "{method} {headers:?}");
+            assert_eq!(
+                is_same_origin(&request(method, "", headers)),
+                allowed,
+                "{method} {headers:?}"
+            );
         }
     }
 }

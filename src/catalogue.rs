@@ -35,16 +35,30 @@ pub struct Choice {
 impl Catalogue {
     /// Reads the catalogue. Its size is bounded: what an endpoint lists is cut off when it is learnt.
     pub async fn read<P: Ports>(database: &Database<P>) -> Result<Self, SqlError> {
-        let listed = database.execute("SELECT api_type, model, base_url FROM endpoint_models", &[]).await?;
+        let listed = database
+            .execute("SELECT api_type, model, base_url FROM endpoint_models", &[])
+            .await?;
         let mut endpoints: HashMap<_, Vec<Rc<str>>> = HashMap::new();
         for row in &listed {
-            let Some(api_type) = ApiType::parse(row.text(0)) else { continue };
-            endpoints.entry((api_type, row.text(1).to_owned())).or_default().push(Rc::from(row.text(2)));
+            let Some(api_type) = ApiType::parse(row.text(0)) else {
+                continue;
+            };
+            endpoints
+                .entry((api_type, row.text(1).to_owned()))
+                .or_default()
+                .push(Rc::from(row.text(2)));
         }
-        let aliases =
-            database.execute("SELECT value FROM settings WHERE name = ?", &[Value::from(ALIASES)]).await?;
-        let aliases = aliases.first().and_then(|row| serde_json::from_str(row.text(0)).ok()).unwrap_or_default();
-        let endpoints = endpoints.into_iter().map(|(model, urls)| (model, Rc::from(urls))).collect();
+        let aliases = database
+            .execute("SELECT value FROM settings WHERE name = ?", &[Value::from(ALIASES)])
+            .await?;
+        let aliases = aliases
+            .first()
+            .and_then(|row| serde_json::from_str(row.text(0)).ok())
+            .unwrap_or_default();
+        let endpoints = endpoints
+            .into_iter()
+            .map(|(model, urls)| (model, Rc::from(urls)))
+            .collect();
         Ok(Self { aliases, endpoints })
     }
 
@@ -62,12 +76,18 @@ impl Catalogue {
             return vec![Choice::anywhere(ApiType::Gemini, bare)];
         }
         if let Some(bare) = name.strip_prefix("openai/") {
-            return vec![self.listed(ApiType::OpenAi, bare).unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, bare))];
+            return vec![
+                self.listed(ApiType::OpenAi, bare)
+                    .unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, bare)),
+            ];
         }
         let openai = self.listed(ApiType::OpenAi, name);
         if model::is_gemini(name) {
             let gemini = Choice::anywhere(ApiType::Gemini, model::bare(name));
-            return vec![gemini, openai.unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, name))];
+            return vec![
+                gemini,
+                openai.unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, name)),
+            ];
         }
         let mut choices = vec![openai.unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, name))];
         choices.extend(self.listed(ApiType::Gemini, name));
@@ -76,14 +96,22 @@ impl Catalogue {
 
     fn listed(&self, api_type: ApiType, name: &str) -> Option<Choice> {
         let endpoints = self.endpoints.get(&(api_type, name.to_owned()))?;
-        Some(Choice { api_type, model: name.to_owned(), endpoints: Some(Rc::clone(endpoints)) })
+        Some(Choice {
+            api_type,
+            model: name.to_owned(),
+            endpoints: Some(Rc::clone(endpoints)),
+        })
     }
 }
 
 impl Choice {
     /// All keys of a type.
     pub fn anywhere(api_type: ApiType, model: &str) -> Self {
-        Self { api_type, model: model.to_owned(), endpoints: None }
+        Self {
+            api_type,
+            model: model.to_owned(),
+            endpoints: None,
+        }
     }
 
     /// What a key is leased for.
@@ -112,7 +140,10 @@ pub async fn learn<P: Ports>(
     listed.truncate(MOST_LEARNT);
     let parameters = [Value::from(api_type.as_str()), Value::from(url)];
     let known = database
-        .execute("SELECT model FROM endpoint_models WHERE api_type = ? AND base_url = ? ORDER BY model", &parameters)
+        .execute(
+            "SELECT model FROM endpoint_models WHERE api_type = ? AND base_url = ? ORDER BY model",
+            &parameters,
+        )
         .await?;
     // Nothing is written where nothing is new.
     if known.iter().map(|row| row.text(0)).eq(listed.iter().copied()) {
@@ -126,7 +157,10 @@ pub async fn learn<P: Ports>(
             connection.execute(gone, &[api_type.clone(), url.clone()]).await?;
             let new = "INSERT INTO endpoint_models (api_type, base_url, model)
                 SELECT ?1, ?2, value FROM json_each(?3) WHERE true ON CONFLICT DO NOTHING";
-            connection.execute(new, &[api_type.clone(), url.clone(), models.clone()]).await.map(drop)
+            connection
+                .execute(new, &[api_type.clone(), url.clone(), models.clone()])
+                .await
+                .map(drop)
         })
         .await
 }
@@ -135,7 +169,10 @@ pub async fn learn<P: Ports>(
 pub async fn endpoints<P: Ports>(database: &Database<P>, group: &str) -> Result<Vec<(ApiType, String)>, SqlError> {
     let sql = "SELECT DISTINCT api_type, base_url FROM keys WHERE grp = ? AND enabled = 1 AND state <> 'dead' LIMIT 50";
     let rows = database.execute(sql, &[Value::from(group)]).await?;
-    Ok(rows.iter().filter_map(|row| Some((ApiType::parse(row.text(0))?, row.text(1).to_owned()))).collect())
+    Ok(rows
+        .iter()
+        .filter_map(|row| Some((ApiType::parse(row.text(0))?, row.text(1).to_owned())))
+        .collect())
 }
 
 /// How many models are kept of one endpoint.
@@ -153,10 +190,22 @@ mod tests {
         Catalogue {
             aliases: BTreeMap::from([("fast".to_owned(), "gemini-2.5-flash".to_owned())]),
             endpoints: HashMap::from([
-                ((ApiType::OpenAi, "llama-4".to_owned()), at(&["https://a.example/v1", "https://b.example/v1"])),
-                ((ApiType::OpenAi, "openai/gpt-4o".to_owned()), at(&["https://router.example/v1"])),
-                ((ApiType::OpenAi, "google/gemini-2.5-pro".to_owned()), at(&["https://router.example/v1"])),
-                ((ApiType::Gemini, "lyria-3".to_owned()), at(&["https://generativelanguage.googleapis.com"])),
+                (
+                    (ApiType::OpenAi, "llama-4".to_owned()),
+                    at(&["https://a.example/v1", "https://b.example/v1"]),
+                ),
+                (
+                    (ApiType::OpenAi, "openai/gpt-4o".to_owned()),
+                    at(&["https://router.example/v1"]),
+                ),
+                (
+                    (ApiType::OpenAi, "google/gemini-2.5-pro".to_owned()),
+                    at(&["https://router.example/v1"]),
+                ),
+                (
+                    (ApiType::Gemini, "aurora-1".to_owned()),
+                    at(&["https://generativelanguage.googleapis.com"]),
+                ),
             ]),
         }
     }
@@ -167,22 +216,50 @@ mod tests {
         let cases: [(&str, &[(ApiType, &str, usize)]); 11] = [
             ("gpt-4o", &[(ApiType::OpenAi, "gpt-4o", 0)]),
             ("llama-4", &[(ApiType::OpenAi, "llama-4", 2)]),
-            ("gemini-2.5-flash", &[(ApiType::Gemini, "gemini-2.5-flash", 0), (ApiType::OpenAi, "gemini-2.5-flash", 0)]),
-            ("models/gemini-x", &[(ApiType::Gemini, "gemini-x", 0), (ApiType::OpenAi, "models/gemini-x", 0)]),
+            (
+                "gemini-2.5-flash",
+                &[
+                    (ApiType::Gemini, "gemini-2.5-flash", 0),
+                    (ApiType::OpenAi, "gemini-2.5-flash", 0),
+                ],
+            ),
+            (
+                "models/gemini-x",
+                &[
+                    (ApiType::Gemini, "gemini-x", 0),
+                    (ApiType::OpenAi, "models/gemini-x", 0),
+                ],
+            ),
             ("gemini/anything", &[(ApiType::Gemini, "anything", 0)]),
             ("openai/llama-4", &[(ApiType::OpenAi, "llama-4", 2)]),
             ("openai/gpt-4o", &[(ApiType::OpenAi, "openai/gpt-4o", 1)]),
-            ("google/gemini-2.5-pro", &[(ApiType::OpenAi, "google/gemini-2.5-pro", 1)]),
+            (
+                "google/gemini-2.5-pro",
+                &[(ApiType::OpenAi, "google/gemini-2.5-pro", 1)],
+            ),
             ("openai/gpt-5", &[(ApiType::OpenAi, "gpt-5", 0)]),
-            ("fast", &[(ApiType::Gemini, "gemini-2.5-flash", 0), (ApiType::OpenAi, "gemini-2.5-flash", 0)]),
-            ("lyria-3", &[(ApiType::OpenAi, "lyria-3", 0), (ApiType::Gemini, "lyria-3", 1)]),
+            (
+                "fast",
+                &[
+                    (ApiType::Gemini, "gemini-2.5-flash", 0),
+                    (ApiType::OpenAi, "gemini-2.5-flash", 0),
+                ],
+            ),
+            (
+                "aurora-1",
+                &[(ApiType::OpenAi, "aurora-1", 0), (ApiType::Gemini, "aurora-1", 1)],
+            ),
         ];
         for (name, expected) in cases {
             let choices = catalogue().choices(name);
             let found: Vec<_> = choices
                 .iter()
                 .map(|choice| {
-                    (choice.api_type, choice.model.as_str(), choice.endpoints.as_ref().map_or(0, |urls| urls.len()))
+                    (
+                        choice.api_type,
+                        choice.model.as_str(),
+                        choice.endpoints.as_ref().map_or(0, |urls| urls.len()),
+                    )
                 })
                 .collect();
             assert_eq!(found, expected, "{name}");

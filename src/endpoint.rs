@@ -8,10 +8,15 @@ use http::Uri;
 /// Checks a base URL and brings it into the one form in which it is stored: no slash at its end, host in lower case.
 pub fn parse(text: &str, allow_private: bool) -> Result<String, String> {
     let text = text.trim();
-    if text.len() > MOST_LENGTH || text.contains(['#', '\\']) || text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+    if text.len() > MOST_LENGTH
+        || text.contains(['#', '\\'])
+        || text.chars().any(|letter| letter.is_whitespace() || letter.is_control())
+    {
         return Err("a custom endpoint must be a plain http(s) URL without blanks and fragment".to_owned());
     }
-    let uri: Uri = text.parse().map_err(|_| "a custom endpoint must be an http(s) URL".to_owned())?;
+    let uri: Uri = text
+        .parse()
+        .map_err(|_| "a custom endpoint must be an http(s) URL".to_owned())?;
     let scheme = uri.scheme_str().unwrap_or_default();
     if !matches!(scheme, "http" | "https") {
         return Err("a custom endpoint must begin with https:// (or http:// for a machine of your own)".to_owned());
@@ -23,13 +28,19 @@ pub fn parse(text: &str, allow_private: bool) -> Result<String, String> {
     if uri.query().is_some() {
         return Err("a custom endpoint must not have a query".to_owned());
     }
-    if uri.path().split('/').any(|part| matches!(part.to_ascii_lowercase().as_str(), "." | ".." | "%2e" | "%2e%2e")) {
+    if uri
+        .path()
+        .split('/')
+        .any(|part| matches!(part.to_ascii_lowercase().as_str(), "." | ".." | "%2e" | "%2e%2e"))
+    {
         return Err("a custom endpoint's path must not have dot segments".to_owned());
     }
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     let place = place(&host)?;
     match place {
-        Place::Never => return Err("link-local, metadata, multicast and unspecified addresses cannot be endpoints".to_owned()),
+        Place::Never => {
+            return Err("link-local, metadata, multicast and unspecified addresses cannot be endpoints".to_owned());
+        }
         Place::Private if !allow_private => {
             return Err("loopback and private addresses need the variable allow_private_endpoints=true".to_owned());
         }
@@ -57,7 +68,9 @@ pub enum Place {
 /// address (octal, hexadecimal, one number, short ones) are refused, since another program would read a name.
 pub fn place(host: &str) -> Result<Place, String> {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        let address: Ipv6Addr = address.parse().map_err(|_| "the endpoint's IPv6 address is malformed".to_owned())?;
+        let address: Ipv6Addr = address
+            .parse()
+            .map_err(|_| "the endpoint's IPv6 address is malformed".to_owned())?;
         return Ok(place_of(IpAddr::V6(address)));
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
@@ -67,7 +80,11 @@ pub fn place(host: &str) -> Result<Place, String> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let is_number = last.chars().all(|letter| letter.is_ascii_digit()) || last.starts_with("0x");
     let is_name = name.split('.').all(|label| {
-        !label.is_empty() && label.len() <= 63 && label.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter))
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter))
     });
     if is_number || !is_name || name.len() > 253 {
         return Err("the endpoint's host is neither a name nor an address in its usual form".to_owned());
@@ -86,7 +103,12 @@ pub fn place_of(address: IpAddr) -> Place {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
             let shared = first == 100 && (64..128).contains(&second);
-            if address.is_link_local() || address.is_unspecified() || address.is_multicast() || first == 0 || first >= 240 {
+            if address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || first == 0
+                || first >= 240
+            {
                 Place::Never
             } else if address == Ipv4Addr::new(100, 100, 100, 200) || address == Ipv4Addr::new(168, 63, 129, 16) {
                 // Metadata services of Alibaba Cloud and Azure.
@@ -113,7 +135,9 @@ pub fn place_of(address: IpAddr) -> Place {
 
 /// The IPv4 address inside an IPv6 one: mapped, compatible, NAT64 and 6to4.
 fn embedded(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(six) = address.to_canonical() else { return address.to_canonical() };
+    let IpAddr::V6(six) = address.to_canonical() else {
+        return address.to_canonical();
+    };
     let four = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match six.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => four(high, low),
@@ -124,7 +148,15 @@ fn embedded(address: IpAddr) -> IpAddr {
 }
 
 const METADATA: [&str; 3] = ["metadata.google.internal", "metadata", "instance-data"];
-const PRIVATE: [&str; 7] = ["localhost", "local", "internal", "lan", "home.arpa", "localdomain", "svc.cluster.local"];
+const PRIVATE: [&str; 7] = [
+    "localhost",
+    "local",
+    "internal",
+    "lan",
+    "home.arpa",
+    "localdomain",
+    "svc.cluster.local",
+];
 const MOST_LENGTH: usize = 512;
 
 #[cfg(test)]

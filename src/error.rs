@@ -25,7 +25,12 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error of this kind.
-    pub fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: impl Into<Option<&'static str>>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             status,
             kind,
@@ -44,7 +49,10 @@ impl ApiError {
 
     /// A field is wrong.
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { param: Some(param.into()), ..Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message) }
+        Self {
+            param: Some(param.into()),
+            ..Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message)
+        }
     }
 
     /// A field is missing.
@@ -67,7 +75,12 @@ impl ApiError {
             "This KeyStorm still has the published default of {variable}, which serves direct clients on its own machine alone. Set one of your own: spin up --variable {variable}=... (or SPIN_VARIABLE_{})",
             variable.to_uppercase()
         );
-        Self::new(StatusCode::FORBIDDEN, "request_forbidden", "default_credentials", message)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "request_forbidden",
+            "default_credentials",
+            message,
+        )
     }
 
     /// The caller may not do this.
@@ -78,7 +91,12 @@ impl ApiError {
     /// There is no such path.
     pub fn unknown_url(method: &Method, path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
-        Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", format!("Unknown request URL: {method} {path}."))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            INVALID,
+            "unknown_url",
+            format!("Unknown request URL: {method} {path}."),
+        )
     }
 
     /// There is no such thing.
@@ -99,7 +117,10 @@ impl ApiError {
     /// The path has other methods.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let message = format!("This URL has the methods {allow}.");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, None, message) }
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, None, message)
+        }
     }
 
     /// The body is larger than `max_body_bytes`.
@@ -119,7 +140,12 @@ impl ApiError {
         let message = format!("Every key that could serve this request is rate-limited. Try again in {retry_after} s.");
         Self {
             retry_after: Some(retry_after),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded", message)
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "requests",
+                "rate_limit_exceeded",
+                message,
+            )
         }
     }
 
@@ -158,7 +184,12 @@ impl ApiError {
 
     /// The providers refuse the region that this KeyStorm calls from.
     pub fn region(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "request_forbidden", "unsupported_country_region_territory", message)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "request_forbidden",
+            "unsupported_country_region_territory",
+            message,
+        )
     }
 
     /// A caller tried too often.
@@ -166,7 +197,12 @@ impl ApiError {
         let message = format!("Too many failed attempts. Try again in {retry_after} s.");
         Self {
             retry_after: Some(retry_after),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded", message)
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "requests",
+                "rate_limit_exceeded",
+                message,
+            )
         }
     }
 
@@ -179,7 +215,10 @@ impl ApiError {
     /// The database cannot be used now.
     pub fn database(what: &str) -> Self {
         let message = format!("The database cannot be used now: {what}");
-        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, "database_unavailable", message) }
+        Self {
+            retry_after: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, "database_unavailable", message)
+        }
     }
 
     /// A fault of KeyStorm itself.

@@ -29,7 +29,9 @@ pub fn downward(headers: &HeaderMap) -> HeaderMap {
 
 /// Lets any web page that has an access key call the clients' side.
 pub fn allow_origin(headers: &mut HeaderMap, origin: &str) {
-    let Ok(origin) = HeaderValue::from_str(origin) else { return };
+    let Ok(origin) = HeaderValue::from_str(origin) else {
+        return;
+    };
     if origin != "*" {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
@@ -47,7 +49,9 @@ pub fn preflight(headers: &mut HeaderMap, requested: Option<&HeaderValue>) {
         HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     );
     // A wildcard does not cover `authorization`: what the browser asks for is named back.
-    let requested = requested.cloned().unwrap_or(HeaderValue::from_static("authorization, content-type"));
+    let requested = requested
+        .cloned()
+        .unwrap_or(HeaderValue::from_static("authorization, content-type"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested);
     headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
@@ -60,7 +64,9 @@ fn goes_up(name: &HeaderName) -> bool {
         "idempotency-key" | "user-agent" => true,
         // The organisation and project of a client's own account mean nothing for a pool key, and fail the request.
         "openai-organization" | "openai-project" | "x-goog-api-key" | "x-goog-user-project" => false,
-        _ => ["openai-", "x-goog-", "anthropic-"].iter().any(|prefix| name.starts_with(prefix)),
+        _ => ["openai-", "x-goog-", "anthropic-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)),
     }
 }
 
@@ -102,7 +108,10 @@ mod tests {
     }
 
     fn with(names: &[&'static str]) -> HeaderMap {
-        names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect()
+        names
+            .iter()
+            .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")))
+            .collect()
     }
 
     #[test]
@@ -158,7 +167,12 @@ mod tests {
         ]);
         assert_eq!(
             names(&downward(&answered)),
-            ["content-type", "content-length", "openai-processing-ms", "content-encoding"]
+            [
+                "content-type",
+                "content-length",
+                "openai-processing-ms",
+                "content-encoding"
+            ]
         );
     }
 }

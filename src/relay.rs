@@ -96,7 +96,13 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { error, upstream: None, no_keys: false, attempts: 0, key: None }
+        Self {
+            error,
+            upstream: None,
+            no_keys: false,
+            attempts: 0,
+            key: None,
+        }
     }
 }
 
@@ -112,7 +118,11 @@ impl<P: Ports> Ticket<P> {
     pub fn succeeded(mut self, tokens: Tokens) {
         if let Some(lease) = self.lease.take() {
             let now = self.relay.0.ports.now();
-            self.relay.0.pool.borrow_mut().succeeded(&lease, tokens, now.since(self.started), now);
+            self.relay
+                .0
+                .pool
+                .borrow_mut()
+                .succeeded(&lease, tokens, now.since(self.started), now);
         }
     }
 
@@ -219,8 +229,17 @@ impl<P: Ports> Relay<P> {
             let (judgement, upstream) = match self.try_key(&lease, &mut walk, attempt).await {
                 Tried::Good(output) => {
                     let key = lease.key.secret.masked();
-                    let ticket = Ticket { relay: self.clone(), lease: Some(lease), started: sent_at };
-                    return Ok(Delivered { output, ticket, key, attempts: walk.attempts });
+                    let ticket = Ticket {
+                        relay: self.clone(),
+                        lease: Some(lease),
+                        started: sent_at,
+                    };
+                    return Ok(Delivered {
+                        output,
+                        ticket,
+                        key,
+                        attempts: walk.attempts,
+                    });
                 }
                 Tried::Refused(error) => {
                     return Err(Failure {
@@ -239,11 +258,23 @@ impl<P: Ports> Relay<P> {
             let (storm, step) = {
                 let mut pool = self.0.pool.borrow_mut();
                 pool.failed(&lease, &judgement, &message, now);
-                let step = walk.failed(&settings, &lease.key, &judgement, attempt.is_repeatable(), now, self.0.ports.seed());
+                let step = walk.failed(
+                    &settings,
+                    &lease.key,
+                    &judgement,
+                    attempt.is_repeatable(),
+                    now,
+                    self.0.ports.seed(),
+                );
                 (pool.storm(&lease, now), step)
             };
             self.flush_later();
-            let bad = Bad { judgement, message, upstream, key };
+            let bad = Bad {
+                judgement,
+                message,
+                upstream,
+                key,
+            };
             if let Some(until) = storm {
                 let mut failure = bad.into_failure(target, &walk);
                 failure.error = ApiError::rate_limited(seconds(until, now));
@@ -279,7 +310,9 @@ impl<P: Ports> Relay<P> {
                 pool.return_usage(usage);
                 let told = error.to_string();
                 if self.0.fault.borrow().as_ref() != Some(&told) {
-                    self.0.ports.log(&format!("level=error event=flush_failed error={told:?}"));
+                    self.0
+                        .ports
+                        .log(&format!("level=error event=flush_failed error={told:?}"));
                 }
                 self.0.fault.replace(Some(told));
             }
@@ -356,12 +389,14 @@ impl<P: Ports> Relay<P> {
                     Ok(output) => Tried::Good(output),
                     Err(Broken::Caller(error)) => Tried::Refused(error),
                     Err(Broken::Transport(error)) => Tried::Bad(classify::classify_transport(error), None),
-                    Err(Broken::Upstream(status, body)) => {
-                        Tried::Bad(classify::classify(key.api_type, status, &HeaderMap::new(), &body, now), None)
-                    }
-                    Err(Broken::Empty) => {
-                        Tried::Bad(classify::classify(key.api_type, StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"", now), None)
-                    }
+                    Err(Broken::Upstream(status, body)) => Tried::Bad(
+                        classify::classify(key.api_type, status, &HeaderMap::new(), &body, now),
+                        None,
+                    ),
+                    Err(Broken::Empty) => Tried::Bad(
+                        classify::classify(key.api_type, StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"", now),
+                        None,
+                    ),
                 };
             }
             let (status, headers) = (answer.status, answer.headers);
@@ -390,7 +425,9 @@ impl<P: Ports> Relay<P> {
                 "All {} keys that could serve this request are dead or disabled: see the admin page.",
                 target.api_type.as_str()
             )),
-            Nobody::Exhausted(Exhausted::Resting(until, Fault::Quota)) => ApiError::insufficient_quota(seconds(until, now)),
+            Nobody::Exhausted(Exhausted::Resting(until, Fault::Quota)) => {
+                ApiError::insufficient_quota(seconds(until, now))
+            }
             Nobody::Exhausted(Exhausted::Resting(_, Fault::Model)) => {
                 ApiError::model_not_found(&target.model, "no key of the pool may use it.")
             }
@@ -409,7 +446,13 @@ impl<P: Ports> Relay<P> {
                 None => ApiError::no_available_keys("No key could serve this request."),
             },
         };
-        Failure { error, upstream: None, no_keys, attempts: walk.attempts, key }
+        Failure {
+            error,
+            upstream: None,
+            no_keys,
+            attempts: walk.attempts,
+            key,
+        }
     }
 }
 
@@ -486,7 +529,10 @@ fn redact_body(body: &[u8], key: &Candidate) -> Bytes {
 
 /// Whole seconds from now, rounded up, at least one.
 fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
-    u64::try_from(until.since(now)).unwrap_or_default().div_ceil(1000).max(1)
+    u64::try_from(until.since(now))
+        .unwrap_or_default()
+        .div_ceil(1000)
+        .max(1)
 }
 
 /// The largest part of an error's body that is read.

@@ -114,7 +114,10 @@ pub fn route(method: &Method, path: &str) -> Result<Route, ApiError> {
     if let Some(gemini) = gemini(rest) {
         return Ok(Route::Gemini(gemini, group));
     }
-    let rest = rest.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).or_else(|| bare(rest));
+    let rest = rest
+        .strip_prefix("/v1")
+        .filter(|rest| rest.starts_with('/'))
+        .or_else(|| bare(rest));
     let rest = rest.ok_or_else(|| ApiError::unknown_url(method, path))?;
     let (openai, methods) = openai(rest);
     allowed(method, methods)?;
@@ -130,10 +133,14 @@ fn is_deceptive(path: &str) -> bool {
         || path.contains("//")
         || path.contains(['\\', ';'])
         || encoded_slash
-        || ["%5c", "%00", "%0a", "%0d", "%3b"].iter().any(|code| lower.contains(code))
+        || ["%5c", "%00", "%0a", "%0d", "%3b"]
+            .iter()
+            .any(|code| lower.contains(code))
         || path.split('/').any(|segment| {
             let plain: Vec<u8> = percent_decode_str(segment).collect();
-            plain.split(|byte| *byte == b'/').any(|part| part == b"." || part == b"..")
+            plain
+                .split(|byte| *byte == b'/')
+                .any(|part| part == b"." || part == b"..")
         })
 }
 
@@ -143,7 +150,9 @@ fn split_group(path: &str) -> (Group, &str) {
         return (Group::new(), path);
     };
     let rest = path.get(first.len() + 1..).unwrap_or_default();
-    let second = rest.strip_prefix('/').map(|rest| rest.split('/').next().unwrap_or_default());
+    let second = rest
+        .strip_prefix('/')
+        .map(|rest| rest.split('/').next().unwrap_or_default());
     if is_root(first) || !second.is_some_and(is_root) {
         return (Group::new(), path);
     }
@@ -168,7 +177,10 @@ fn openai(rest: &str) -> (OpenAi, &'static str) {
         "/embeddings" => (OpenAi::Embeddings, "POST"),
         "/models" => (OpenAi::Models, "GET, HEAD"),
         _ => match rest.strip_prefix("/models/").filter(|id| !id.is_empty()) {
-            Some(id) => (OpenAi::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()), "GET, HEAD, DELETE"),
+            Some(id) => (
+                OpenAi::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()),
+                "GET, HEAD, DELETE",
+            ),
             None => (OpenAi::Other(rest.to_owned()), "GET, HEAD, POST, PUT, PATCH, DELETE"),
         },
     }
@@ -176,12 +188,17 @@ fn openai(rest: &str) -> (OpenAi, &'static str) {
 
 /// Gemini's native routes: all of `/v1beta` and `/upload/v1beta`, and the models of `/v1` when a verb follows.
 fn gemini(path: &str) -> Option<Gemini> {
-    let below = path.strip_prefix("/v1beta/").or_else(|| path.strip_prefix("/upload/v1beta/"));
+    let below = path
+        .strip_prefix("/v1beta/")
+        .or_else(|| path.strip_prefix("/upload/v1beta/"));
     let (below, native) = match below {
         Some(below) => (below, true),
         None => (path.strip_prefix("/v1/")?, false),
     };
-    let named = below.strip_prefix("models/").or_else(|| below.strip_prefix("tunedModels/")).unwrap_or_default();
+    let named = below
+        .strip_prefix("models/")
+        .or_else(|| below.strip_prefix("tunedModels/"))
+        .unwrap_or_default();
     let (model, verb) = match named.split_once(':') {
         Some((model, verb)) => (model, Some(verb.to_owned())),
         None => (named, None),
@@ -190,7 +207,11 @@ fn gemini(path: &str) -> Option<Gemini> {
         return None;
     }
     let model = percent_decode_str(model).decode_utf8_lossy().into_owned();
-    Some(Gemini { path: path.to_owned(), model: Some(model).filter(|model| !model.is_empty()), verb })
+    Some(Gemini {
+        path: path.to_owned(),
+        model: Some(model).filter(|model| !model.is_empty()),
+        verb,
+    })
 }
 
 fn admin(rest: &str) -> Option<(Admin, &'static str)> {
@@ -257,7 +278,14 @@ mod tests {
 
     fn gemini_route(path: &str, model: Option<&str>, verb: Option<&str>, group: &str) -> Route {
         let (model, verb) = (model.map(str::to_owned), verb.map(str::to_owned));
-        Route::Gemini(Gemini { path: path.to_owned(), model, verb }, group.to_owned())
+        Route::Gemini(
+            Gemini {
+                path: path.to_owned(),
+                model,
+                verb,
+            },
+            group.to_owned(),
+        )
     }
 
     fn openai_route(openai: OpenAi, group: &str) -> Route {
@@ -272,26 +300,58 @@ mod tests {
         let cases = [
             ("POST", "/v1/chat/completions", openai_route(OpenAi::Chat, "")),
             ("POST", "/chat/completions", openai_route(OpenAi::Chat, "")),
-            ("POST", "/team-a/v1/chat/completions", openai_route(OpenAi::Chat, "team-a")),
+            (
+                "POST",
+                "/team-a/v1/chat/completions",
+                openai_route(OpenAi::Chat, "team-a"),
+            ),
             ("POST", "/team-a/chat/completions", openai_route(OpenAi::Chat, "team-a")),
-            ("POST", "/%E7%BB%84/v1/embeddings", openai_route(OpenAi::Embeddings, "组")),
+            (
+                "POST",
+                "/%E7%BB%84/v1/embeddings",
+                openai_route(OpenAi::Embeddings, "组"),
+            ),
             ("GET", "/v1/models", openai_route(OpenAi::Models, "")),
             ("GET", "/models", openai_route(OpenAi::Models, "")),
-            ("GET", "/v1/models/meta-llama/llama-4", openai_route(model("meta-llama/llama-4"), "")),
-            ("GET", "/v1/models/meta-llama%2Fllama-4", openai_route(model("meta-llama/llama-4"), "")),
+            (
+                "GET",
+                "/v1/models/meta-llama/llama-4",
+                openai_route(model("meta-llama/llama-4"), ""),
+            ),
+            (
+                "GET",
+                "/v1/models/meta-llama%2Fllama-4",
+                openai_route(model("meta-llama/llama-4"), ""),
+            ),
             ("POST", "/v1/responses", openai_route(other("/responses"), "")),
-            ("POST", "/v1/audio/transcriptions", openai_route(other("/audio/transcriptions"), "")),
+            (
+                "POST",
+                "/v1/audio/transcriptions",
+                openai_route(other("/audio/transcriptions"), ""),
+            ),
             ("POST", "/g/responses", openai_route(other("/responses"), "g")),
             ("DELETE", "/v1/files/file-1", openai_route(other("/files/file-1"), "")),
-            ("POST", generate, gemini_route(generate, Some("gemini-2.5-flash"), Some("generateContent"), "")),
+            (
+                "POST",
+                generate,
+                gemini_route(generate, Some("gemini-2.5-flash"), Some("generateContent"), ""),
+            ),
             (
                 "POST",
                 "/g/v1/models/m:countTokens",
                 gemini_route("/v1/models/m:countTokens", Some("m"), Some("countTokens"), "g"),
             ),
             ("GET", "/v1beta/models", gemini_route("/v1beta/models", None, None, "")),
-            ("POST", "/upload/v1beta/files", gemini_route("/upload/v1beta/files", None, None, "")),
-            ("POST", "/v1beta/openai/chat/completions", gemini_route("/v1beta/openai/chat/completions", None, None, "")),
+            (
+                "POST",
+                "/upload/v1beta/files",
+                gemini_route("/upload/v1beta/files", None, None, ""),
+            ),
+            (
+                "POST",
+                "/v1beta/openai/chat/completions",
+                gemini_route("/v1beta/openai/chat/completions", None, None, ""),
+            ),
             ("OPTIONS", "/v1/anything", Route::Preflight),
             ("GET", "/healthz", Route::Health),
             ("PATCH", "/api/keys", Route::Admin(Admin::Keys)),

@@ -64,10 +64,12 @@ impl Settings {
         let mut reader = Reader::new(text);
         let settings = Self {
             auth_keys: reader.credentials("auth_key", DEFAULT_AUTH_KEY),
-            home_access_key: reader.secret("home_access_key", Some(DEFAULT_HOME_ACCESS_KEY)).map_or_else(
-                || Credential::new(DEFAULT_HOME_ACCESS_KEY),
-                |secret| Credential::new(secret.expose()),
-            ),
+            home_access_key: reader
+                .secret("home_access_key", Some(DEFAULT_HOME_ACCESS_KEY))
+                .map_or_else(
+                    || Credential::new(DEFAULT_HOME_ACCESS_KEY),
+                    |secret| Credential::new(secret.expose()),
+                ),
             forward_client_key: reader.flag("forward_client_key_enabled"),
             gemini_base_url: reader.url("gemini_base_url", "https://generativelanguage.googleapis.com"),
             openai_base_url: reader.url("openai_base_url", "https://api.openai.com/v1"),
@@ -80,13 +82,22 @@ impl Settings {
             connect_timeout_ms: reader.number("connect_timeout_ms", 10_000, 1, 3_600_000),
             first_byte_timeout_ms: {
                 let single = reader.number("first_byte_timeout_ms", 300_000, 1, 3_600_000);
-                (single, if reader.is_set("first_byte_timeout_ms") { single } else { 120_000 })
+                (
+                    single,
+                    if reader.is_set("first_byte_timeout_ms") {
+                        single
+                    } else {
+                        120_000
+                    },
+                )
             },
             idle_timeout_ms: reader.number("idle_timeout_ms", 300_000, 1, 3_600_000),
             max_body_bytes: reader.number("max_body_bytes", 33_554_432, 1024, 1 << 30) as usize,
             cors_allow_origin: reader.origin("cors_allow_origin"),
             allow_private_endpoints: reader.flag("allow_private_endpoints"),
-            metrics_token: reader.secret("metrics_token", None).map(|token| Credential::new(token.expose())),
+            metrics_token: reader
+                .secret("metrics_token", None)
+                .map(|token| Credential::new(token.expose())),
             count_tokens: reader.flag("count_tokens"),
             set: Vec::new(),
         };
@@ -135,7 +146,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        let mut reader = Self { values: Vec::new(), faults: Vec::new() };
+        let mut reader = Self {
+            values: Vec::new(),
+            faults: Vec::new(),
+        };
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let known = line.split_once('=').and_then(|(name, value)| {
                 let (name, _) = NAMES.iter().find(|(known, _)| *known == name.trim())?;
@@ -154,7 +168,11 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&self, name: &str) -> Option<&'a str> {
-        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).filter(|value| !value.is_empty())
+        self.values
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| *value)
+            .filter(|value| !value.is_empty())
     }
 
     fn is_set(&self, name: &str) -> bool {
@@ -177,7 +195,8 @@ impl<'a> Reader<'a> {
             None => default,
             Some(Ok(number)) if (least..=most).contains(&number) => number,
             Some(_) => {
-                self.faults.push(format!("{name} must be a whole number from {least} to {most}"));
+                self.faults
+                    .push(format!("{name} must be a whole number from {least} to {most}"));
                 default
             }
         }
@@ -188,13 +207,22 @@ impl<'a> Reader<'a> {
         if value.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
             return Some(Secret::new(value));
         }
-        self.faults.push(format!("{name} must be printable ASCII without blanks, as it is sent in a header"));
+        self.faults.push(format!(
+            "{name} must be printable ASCII without blanks, as it is sent in a header"
+        ));
         None
     }
 
     fn credentials(&mut self, name: &str, default: &str) -> Vec<Credential> {
-        let Some(list) = self.secret(name, Some(default)) else { return Vec::new() };
-        let keys: Vec<_> = list.expose().split(',').filter(|key| !key.is_empty()).map(Credential::new).collect();
+        let Some(list) = self.secret(name, Some(default)) else {
+            return Vec::new();
+        };
+        let keys: Vec<_> = list
+            .expose()
+            .split(',')
+            .filter(|key| !key.is_empty())
+            .map(Credential::new)
+            .collect();
         if keys.is_empty() {
             self.faults.push(format!("{name} must name at least one key"));
         }
@@ -206,11 +234,15 @@ impl<'a> Reader<'a> {
         let good = value.is_empty()
             || value.parse::<http::Uri>().is_ok_and(|uri| {
                 matches!(uri.scheme_str(), Some("http" | "https"))
-                    && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                    && uri
+                        .authority()
+                        .is_some_and(|authority| !authority.as_str().contains('@'))
                     && uri.query().is_none()
             });
         if !good {
-            self.faults.push(format!("{name} must be an http(s) URL without user, query and fragment"));
+            self.faults.push(format!(
+                "{name} must be an http(s) URL without user, query and fragment"
+            ));
         }
         value.to_owned()
     }
@@ -226,17 +258,27 @@ impl<'a> Reader<'a> {
     fn selection(&mut self, name: &str) -> crate::pool::Selection {
         let value = self.value(name).unwrap_or("random");
         crate::pool::Selection::parse(value).unwrap_or_else(|| {
-            self.faults.push(format!("{name} must be random, round_robin, least_used or sticky"));
+            self.faults
+                .push(format!("{name} must be random, round_robin, least_used or sticky"));
             crate::pool::Selection::default()
         })
     }
 
     fn finish(mut self, mut settings: Settings) -> Result<Settings, Vec<String>> {
         if settings.forward_client_key && settings.home_url.is_some() {
-            self.faults.push("forward_client_key_enabled and home_url exclude each other: set one of them".to_owned());
+            self.faults
+                .push("forward_client_key_enabled and home_url exclude each other: set one of them".to_owned());
         }
-        settings.set = NAMES.iter().map(|(name, _)| *name).filter(|name| self.is_set(name)).collect();
-        if self.faults.is_empty() { Ok(settings) } else { Err(self.faults) }
+        settings.set = NAMES
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| self.is_set(name))
+            .collect();
+        if self.faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(self.faults)
+        }
     }
 }
 

@@ -24,9 +24,13 @@ pub struct WrongKey;
 impl Vault {
     /// A vault with the operator's key, or one that leaves secrets as they are.
     pub fn new(encryption_key: Option<&Secret>) -> Self {
-        let Some(key) = encryption_key else { return Self::default() };
+        let Some(key) = encryption_key else {
+            return Self::default();
+        };
         Self {
-            cipher: Some(XChaCha20Poly1305::new(&mac(key.expose().as_bytes(), "keystorm seal").into())),
+            cipher: Some(XChaCha20Poly1305::new(
+                &mac(key.expose().as_bytes(), "keystorm seal").into(),
+            )),
             digest_key: mac(key.expose().as_bytes(), "keystorm digest"),
         }
     }
@@ -35,7 +39,9 @@ impl Vault {
     pub fn seal(&self, secret: &Secret, nonce: [u8; 24]) -> String {
         let plain = || secret.expose().to_owned();
         let Some(cipher) = &self.cipher else { return plain() };
-        let Ok(sealed) = cipher.encrypt(XNonce::from_slice(&nonce), secret.expose().as_bytes()) else { return plain() };
+        let Ok(sealed) = cipher.encrypt(XNonce::from_slice(&nonce), secret.expose().as_bytes()) else {
+            return plain();
+        };
         let mut bytes = nonce.to_vec();
         bytes.extend(sealed);
         format!("{PREFIX}{}", STANDARD_NO_PAD.encode(bytes))
@@ -43,11 +49,15 @@ impl Vault {
 
     /// A stored secret. One from before the key was set is stored as it is.
     pub fn open(&self, stored: &str) -> Result<Secret, WrongKey> {
-        let Some(sealed) = stored.strip_prefix(PREFIX) else { return Ok(Secret::new(stored)) };
+        let Some(sealed) = stored.strip_prefix(PREFIX) else {
+            return Ok(Secret::new(stored));
+        };
         let bytes = STANDARD_NO_PAD.decode(sealed).map_err(|_| WrongKey)?;
         let (nonce, sealed) = bytes.split_at_checked(24).ok_or(WrongKey)?;
         let cipher = self.cipher.as_ref().ok_or(WrongKey)?;
-        let plain = cipher.decrypt(XNonce::from_slice(nonce), sealed).map_err(|_| WrongKey)?;
+        let plain = cipher
+            .decrypt(XNonce::from_slice(nonce), sealed)
+            .map_err(|_| WrongKey)?;
         String::from_utf8(plain).map(Secret::new).map_err(|_| WrongKey)
     }
 
@@ -59,13 +69,19 @@ impl Vault {
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.cipher.is_some() { "Vault(sealing)" } else { "Vault(plain)" })
+        f.write_str(if self.cipher.is_some() {
+            "Vault(sealing)"
+        } else {
+            "Vault(plain)"
+        })
     }
 }
 
 fn mac(key: &[u8], text: &str) -> [u8; 32] {
     // HMAC takes keys of any length: `new_from_slice` cannot fail.
-    let Ok(mut mac) = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key) else { return [0; 32] };
+    let Ok(mut mac) = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key) else {
+        return [0; 32];
+    };
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().into()
 }

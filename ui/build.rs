@@ -27,15 +27,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut brotli = Vec::new();
         let parameters = brotli::enc::BrotliEncoderParams::default();
         brotli::BrotliCompress(&mut plain.as_slice(), &mut brotli, &parameters)?;
-        let etag = Sha256::digest(&plain).iter().take(8).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let etag = Sha256::digest(&plain)
+            .iter()
+            .take(8)
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
         for (name, bytes) in [("plain", &plain), ("gzip", &gzip.finish()?), ("br", &brotli)] {
             fs::write(out.join(format!("{number}.{name}")), bytes)?;
         }
         let name = path.strip_prefix(&root)?.to_str().ok_or("a file's name is not text")?;
-        let url = if name == "index.html" { "/".to_owned() } else { format!("/assets/{name}") };
+        let url = if name == "index.html" {
+            "/".to_owned()
+        } else {
+            format!("/assets/{name}")
+        };
         let kind = match path.extension().and_then(|extension| extension.to_str()) {
             Some("html") => "text/html; charset=utf-8",
             Some("js") => "text/javascript; charset=utf-8",
@@ -61,7 +68,11 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         println!("cargo::rerun-if-changed={}", path.display());
-        if path.is_dir() { walk(&path, files)? } else { files.push(path) }
+        if path.is_dir() {
+            walk(&path, files)?
+        } else {
+            files.push(path)
+        }
     }
     Ok(())
 }

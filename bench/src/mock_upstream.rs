@@ -42,7 +42,9 @@ struct Memory {
 #[tokio::main]
 async fn main() -> Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9900".to_owned());
-    let address: SocketAddr = address.parse().context("the one argument is the address to listen on")?;
+    let address: SocketAddr = address
+        .parse()
+        .context("the one argument is the address to listen on")?;
     let listener = TcpListener::bind(address).await?;
     println!("mock upstream on http://{}", listener.local_addr()?);
     let memory = Arc::<Memory>::default();
@@ -56,7 +58,9 @@ async fn main() -> Result<()> {
                 async move { Ok::<_, Infallible>(answer(&memory, request).await) }
             });
             // A client that goes away is no affair of the others.
-            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            let _ = Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -83,7 +87,9 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
         "limited" => {
             let error = json!({ "message": "Rate limit reached. Please try again in 20s.", "type": "requests", "param": null, "code": "rate_limit_exceeded" });
             let mut response = reply(StatusCode::TOO_MANY_REQUESTS, &json!({ "error": error }));
-            response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("20"));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, http::HeaderValue::from_static("20"));
             return response;
         }
         "dead" => {
@@ -92,7 +98,8 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
             return reply(StatusCode::UNAUTHORIZED, &json!({ "error": error }));
         }
         "broken" => {
-            let error = json!({ "message": "The server had an error.", "type": "server_error", "param": null, "code": null });
+            let error =
+                json!({ "message": "The server had an error.", "type": "server_error", "param": null, "code": null });
             return reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": error }));
         }
         _ => {}
@@ -101,17 +108,24 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
     if path.ends_with("/chat/completions") {
         return chat(&json, fault == "cut");
     }
-    if path.starts_with("/v1beta/") {
+    // Newer SDKs of Google's call /v1, older ones /v1beta.
+    if path.starts_with("/v1beta/") || path.contains(':') {
         return gemini(path);
     }
     if path.ends_with("/models") {
         let model = |id: &str| json!({ "id": id, "object": "model", "created": 1, "owned_by": "mock" });
-        return reply(StatusCode::OK, &json!({ "object": "list", "data": [model("mock-large"), model("mock-small")] }));
+        return reply(
+            StatusCode::OK,
+            &json!({ "object": "list", "data": [model("mock-large"), model("mock-small")] }),
+        );
     }
     if path.ends_with("/embeddings") {
         let data = json!([{ "object": "embedding", "index": 0, "embedding": [0.6, 0.8] }]);
         let usage = json!({ "prompt_tokens": 1, "total_tokens": 1 });
-        return reply(StatusCode::OK, &json!({ "object": "list", "data": data, "model": json["model"], "usage": usage }));
+        return reply(
+            StatusCode::OK,
+            &json!({ "object": "list", "data": data, "model": json["model"], "usage": usage }),
+        );
     }
     // Everything else comes back as it was sent: enough to see that nothing is changed on the way.
     let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
@@ -127,7 +141,10 @@ fn chat(request: &Value, cut: bool) -> Response<Body> {
         let error = json!({ "message": "Missing required parameter: 'messages'.", "type": "invalid_request_error", "param": "messages", "code": "missing_required_parameter" });
         return reply(StatusCode::BAD_REQUEST, &json!({ "error": error }));
     };
-    let asked = messages.last().and_then(|message| message["content"].as_str()).unwrap_or_default();
+    let asked = messages
+        .last()
+        .and_then(|message| message["content"].as_str())
+        .unwrap_or_default();
     let text = format!("You said: {asked}");
     let usage = json!({ "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14 });
     if request["stream"] != json!(true) {
@@ -143,7 +160,10 @@ fn chat(request: &Value, cut: bool) -> Response<Body> {
         json!({ "id": "chatcmpl-mock", "object": "chat.completion.chunk", "created": 1, "model": request["model"], "choices": [choice] }).to_string()
     };
     let mut events = vec![chunk(json!({ "role": "assistant", "content": "" }), None)];
-    events.extend(text.split_inclusive(' ').map(|word| chunk(json!({ "content": word }), None)));
+    events.extend(
+        text.split_inclusive(' ')
+            .map(|word| chunk(json!({ "content": word }), None)),
+    );
     if cut {
         return streamed(events, true);
     }
@@ -174,22 +194,34 @@ fn gemini(path: &str) -> Response<Body> {
 
 /// Server-sent events, a few milliseconds apart; `cut` breaks the connection behind the last one.
 fn streamed(events: Vec<String>, cut: bool) -> Response<Body> {
-    let frames = events.into_iter().map(|event| Ok(Frame::data(Bytes::from(format!("data: {event}\n\n")))));
+    let frames = events
+        .into_iter()
+        .map(|event| Ok(Frame::data(Bytes::from(format!("data: {event}\n\n")))));
     let end = cut.then(|| Err(std::io::Error::other("cut")));
-    let frames = stream::unfold(frames.chain(end).collect::<Vec<_>>().into_iter(), |mut frames| async move {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        Some((frames.next()?, frames))
-    });
+    let frames = stream::unfold(
+        frames.chain(end).collect::<Vec<_>>().into_iter(),
+        |mut frames| async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some((frames.next()?, frames))
+        },
+    );
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/event-stream"),
+    );
     response
 }
 
 fn reply(status: StatusCode, body: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(body.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 
@@ -200,7 +232,10 @@ fn key(headers: &HeaderMap) -> String {
 }
 
 fn by_name(key: &str) -> &'static str {
-    ["limited", "dead", "broken"].into_iter().find(|fault| key.starts_with(&format!("sk-{fault}"))).unwrap_or_default()
+    ["limited", "dead", "broken"]
+        .into_iter()
+        .find(|fault| key.starts_with(&format!("sk-{fault}")))
+        .unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -37,12 +37,17 @@ impl AllowedHosts {
     /// Reads the patterns; empty ones, which templates leave behind, are skipped.
     pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let patterns = patterns.into_iter().filter(|pattern| !pattern.trim().is_empty());
-        patterns.map(|pattern| Pattern::parse(pattern.trim())).collect::<Result<_>>().map(Self)
+        patterns
+            .map(|pattern| Pattern::parse(pattern.trim()))
+            .collect::<Result<_>>()
+            .map(Self)
     }
 
     /// Whether a request may go there.
     pub fn allows(&self, uri: &Uri) -> bool {
-        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
+        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+            return false;
+        };
         let default = if scheme == "https" { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default);
         self.0.iter().any(|pattern| pattern.allows(scheme, host, port, default))
@@ -51,8 +56,9 @@ impl AllowedHosts {
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self> {
-        let (scheme, rest) =
-            text.split_once("://").with_context(|| format!("{text:?} is not of the form scheme://host[:port]"))?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .with_context(|| format!("{text:?} is not of the form scheme://host[:port]"))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -71,14 +77,21 @@ impl Pattern {
         let host = match (host, plain.split_once('/'), host.strip_prefix("*.")) {
             ("*", ..) => Host::Any,
             (_, Some((address, bits)), _) => Host::Range(
-                address.parse().with_context(|| format!("{text:?} has no usable address"))?,
-                bits.parse().with_context(|| format!("{text:?} has no usable prefix length"))?,
+                address
+                    .parse()
+                    .with_context(|| format!("{text:?} has no usable address"))?,
+                bits.parse()
+                    .with_context(|| format!("{text:?} has no usable prefix length"))?,
             ),
             (_, _, Some(below)) => Host::Below(format!(".{}", below.to_lowercase())),
             _ if host.is_empty() || host.contains(['*', '?', '@']) => bail!("{text:?} has no usable host"),
             _ => Host::Literal(plain.to_lowercase()),
         };
-        Ok(Self { scheme: (scheme != "*").then(|| scheme.to_owned()), host, ports })
+        Ok(Self {
+            scheme: (scheme != "*").then(|| scheme.to_owned()),
+            host,
+            ports,
+        })
     }
 
     fn allows(&self, scheme: &str, host: &str, port: u16, default: u16) -> bool {
@@ -88,9 +101,9 @@ impl Pattern {
                 Host::Any => true,
                 Host::Below(suffix) => host.ends_with(suffix),
                 Host::Literal(own) => *own == host,
-                Host::Range(network, bits) => {
-                    host.parse().is_ok_and(|address| bits_of(address).has_prefix(bits_of(*network), *bits))
-                }
+                Host::Range(network, bits) => host
+                    .parse()
+                    .is_ok_and(|address| bits_of(address).has_prefix(bits_of(*network), *bits)),
             }
             && match self.ports {
                 Ports::Any => true,
@@ -112,7 +125,8 @@ const fn bits_of(address: IpAddr) -> Bits {
 
 impl Bits {
     fn has_prefix(self, network: Self, length: u8) -> bool {
-        self.1 == network.1 && (length == 0 || (self.0 ^ network.0).checked_shr(128 - u32::from(length.min(128))) == Some(0))
+        self.1 == network.1
+            && (length == 0 || (self.0 ^ network.0).checked_shr(128 - u32::from(length.min(128))) == Some(0))
     }
 }
 
@@ -123,7 +137,10 @@ pub fn is_private(address: IpAddr) -> bool {
             address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified()
         }
         IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unspecified() || address.is_unique_local() || address.is_unicast_link_local()
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
         }
     }
 }
@@ -156,7 +173,14 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_none_is_refused() {
-        for pattern in ["example.com", "https://", "https://a/b", "https://user@a", "https://a:x", "https://a*b"] {
+        for pattern in [
+            "example.com",
+            "https://",
+            "https://a/b",
+            "https://user@a",
+            "https://a:x",
+            "https://a*b",
+        ] {
             assert!(AllowedHosts::parse([pattern]).is_err(), "{pattern}");
         }
     }

@@ -4,7 +4,10 @@ use std::{
     path::PathBuf,
     pin::Pin,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -28,7 +31,11 @@ use crate::{
     Options,
     allowed_hosts::AllowedHosts,
     clock,
-    host::{self, Calls, Faults, Shared, State, http::{Network, Outbound}, key_value},
+    host::{
+        self, Calls, Faults, Shared, State,
+        http::{Network, Outbound},
+        key_value,
+    },
     manifest::Manifest,
     runtime_config::RuntimeConfig,
     variables::{self, Sources},
@@ -41,6 +48,8 @@ pub struct App {
     pub faults: Arc<Faults>,
     /// What components have called.
     pub calls: Arc<Calls>,
+    /// Whether the runner is about to end.
+    pub stopping: Arc<AtomicBool>,
 }
 
 /// A route and the component behind it.
@@ -69,7 +78,10 @@ impl App {
         };
         let mut sources = Sources::default();
         sources.push(variables::from_flags(&options.variables)?);
-        config.variables(&manifest.folder).into_iter().for_each(|layer| sources.push(layer));
+        config
+            .variables(&manifest.folder)
+            .into_iter()
+            .for_each(|layer| sources.push(layer));
         sources.push(variables::from_environment(&manifest.folder, "SPIN_VARIABLE"));
         let values = sources.resolve(&manifest)?;
 
@@ -79,21 +91,31 @@ impl App {
         let key_value = Arc::new(key_value::Store::open(&config.key_value_path(&state_dir))?);
         let roots: Vec<PathBuf> = config.client_tls.iter().map(|tls| tls.ca_roots_file.clone()).collect();
         let block_private = !config.outbound_networking.block_networks.is_empty();
-        let network = Arc::new(Network::new(config.outbound_http.connection_pooling, block_private, &roots)?);
+        let network = Arc::new(Network::new(
+            config.outbound_http.connection_pooling,
+            block_private,
+            &roots,
+        )?);
 
         let engine = engine()?;
+        let stopping = Arc::<AtomicBool>::default();
         let (faults, calls) = (Arc::<Faults>::default(), Arc::<Calls>::default());
         let mut handlers = std::collections::BTreeMap::new();
         for (id, component) in &manifest.component {
-            let expand = |template: &String| {
-                variables::expand(template, &values).with_context(|| format!("component {id:?}"))
-            };
-            let allowed = component.allowed_outbound_hosts.iter().map(expand).collect::<Result<Vec<_>>>()?;
+            let expand =
+                |template: &String| variables::expand(template, &values).with_context(|| format!("component {id:?}"));
+            let allowed = component
+                .allowed_outbound_hosts
+                .iter()
+                .map(expand)
+                .collect::<Result<Vec<_>>>()?;
             let allowed = AllowedHosts::parse(allowed.iter().map(String::as_str))
                 .with_context(|| format!("component {id:?}: allowed_outbound_hosts"))?;
             let variables = component.variables.iter();
             let shared = Arc::new(Shared {
-                variables: variables.map(|(name, template)| Ok((name.clone(), expand(template)?))).collect::<Result<_>>()?,
+                variables: variables
+                    .map(|(name, template)| Ok((name.clone(), expand(template)?)))
+                    .collect::<Result<_>>()?,
                 sqlite: (!component.sqlite_databases.is_empty()).then(|| config.sqlite_path(&state_dir)),
                 key_value: (!component.key_value_stores.is_empty()).then(|| Arc::clone(&key_value)),
                 outbound: Outbound::new(allowed, Arc::clone(&network)),
@@ -102,7 +124,16 @@ impl App {
             });
             let path = manifest.folder.join(&component.source);
             let pre = prepare(&engine, &path).with_context(|| format!("component {id:?} ({})", path.display()))?;
-            handlers.insert(id.clone(), ProxyHandler::new(Instances { engine: engine.clone(), pre, shared, reuse: options.reuse }));
+            handlers.insert(
+                id.clone(),
+                ProxyHandler::new(Instances {
+                    engine: engine.clone(),
+                    pre,
+                    shared,
+                    reuse: options.reuse,
+                    stopping: Arc::clone(&stopping),
+                }),
+            );
         }
         let mut routes: Vec<_> = manifest
             .trigger
@@ -121,7 +152,12 @@ impl App {
             .collect();
         // The longest path wins, and an exact one before a prefix of the same length.
         routes.sort_by_key(|route| (std::cmp::Reverse(route.path.len()), route.is_prefix));
-        Ok(Self { routes, faults, calls })
+        Ok(Self {
+            routes,
+            faults,
+            calls,
+            stopping,
+        })
     }
 
     /// The route of a path, and the rest of the path behind a prefix.
@@ -129,7 +165,8 @@ impl App {
         self.routes.iter().find_map(|route| {
             if !route.is_prefix {
                 let slashless = path.strip_suffix('/').unwrap_or(path);
-                return (path == route.path || (slashless == route.path && !slashless.is_empty())).then_some((route, ""));
+                return (path == route.path || (slashless == route.path && !slashless.is_empty()))
+                    .then_some((route, ""));
             }
             let rest = path.strip_prefix(&route.path)?;
             (rest.is_empty() || rest.starts_with('/')).then_some((route, rest))
@@ -141,9 +178,15 @@ impl App {
 pub fn build(manifest: &Manifest) -> Result<()> {
     for (id, component) in &manifest.component {
         let Some(build) = &component.build else { continue };
-        let folder = build.workdir.as_ref().map_or_else(|| manifest.folder.clone(), |below| manifest.folder.join(below));
+        let folder = build
+            .workdir
+            .as_ref()
+            .map_or_else(|| manifest.folder.clone(), |below| manifest.folder.join(below));
         eprintln!("Building {id}: {}", build.command);
-        let status = Command::new("sh").args(["-c", &build.command]).current_dir(folder).status()?;
+        let status = Command::new("sh")
+            .args(["-c", &build.command])
+            .current_dir(folder)
+            .status()?;
         if !status.success() {
             bail!("building component {id:?} failed: {status}");
         }
@@ -164,7 +207,11 @@ pub struct Reuse {
 
 impl Default for Reuse {
     fn default() -> Self {
-        Self { total: 128, concurrent: 16, idle: Duration::from_secs(1) }
+        Self {
+            total: 128,
+            concurrent: 16,
+            idle: Duration::from_secs(1),
+        }
     }
 }
 
@@ -173,10 +220,14 @@ fn engine() -> Result<Engine> {
     config.wasm_component_model(true);
     config.wasm_component_model_async(true);
     let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(MAX_INSTANCES).total_core_instances(MAX_INSTANCES).total_memories(MAX_INSTANCES);
+    pool.total_component_instances(MAX_INSTANCES)
+        .total_core_instances(MAX_INSTANCES)
+        .total_memories(MAX_INSTANCES);
     pool.total_tables(MAX_INSTANCES * 2).total_stacks(MAX_INSTANCES);
     pool.max_memory_size(1 << 30).table_elements(100_000);
-    pool.max_core_instances_per_component(200).max_tables_per_component(20).max_component_instance_size(1 << 20);
+    pool.max_core_instances_per_component(200)
+        .max_tables_per_component(20)
+        .max_component_instance_size(1 << 20);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     // Compiling takes seconds; a component that has not changed is compiled once on a machine.
     if let Ok(cache) = Cache::from_file(None) {
@@ -201,6 +252,7 @@ pub struct Instances {
     pre: ServicePre<State>,
     shared: Arc<Shared>,
     reuse: Reuse,
+    stopping: Arc<AtomicBool>,
 }
 
 impl HandlerState for Instances {
@@ -219,8 +271,14 @@ impl HandlerState for Instances {
             store,
             proxy,
             view: WasiHttpView::http,
-            expiration: Expiration { idle: self.reuse.idle, timer },
-            state: Worker(self.reuse),
+            expiration: Expiration {
+                idle: self.reuse.idle,
+                timer,
+            },
+            state: Worker {
+                reuse: self.reuse,
+                stopping: Arc::clone(&self.stopping),
+            },
         })
     }
 }
@@ -245,16 +303,19 @@ impl WorkerExpiration for Expiration {
 }
 
 /// Says how many requests an instance takes.
-pub struct Worker(Reuse);
+pub struct Worker {
+    reuse: Reuse,
+    stopping: Arc<AtomicBool>,
+}
 
 impl WorkerState for Worker {
     type StoreData = State;
     type RequestData = ();
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.0.total {
+        if total >= self.reuse.total {
             ShouldAccept::Never
-        } else if concurrent >= self.0.concurrent {
+        } else if concurrent >= self.reuse.concurrent {
             ShouldAccept::No
         } else {
             ShouldAccept::Yes
@@ -271,7 +332,10 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: Store<State>, result: Result<(), wasmtime::Error>) {
-        if let Err(error) = result {
+        // Instances that are still there when the runner ends are cut off, which is no failure of theirs.
+        if let Err(error) = result
+            && !self.stopping.load(Relaxed)
+        {
             eprintln!("An instance has failed: {error:?}");
         }
         drop(store);

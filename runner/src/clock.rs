@@ -20,6 +20,10 @@ impl HostWallClock for Moved {
     fn now(&self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ms = self.0.clock_ms();
-        if ms >= 0 { now + Duration::from_millis(ms.unsigned_abs()) } else { now.saturating_sub(Duration::from_millis(ms.unsigned_abs())) }
+        if ms >= 0 {
+            now + Duration::from_millis(ms.unsigned_abs())
+        } else {
+            now.saturating_sub(Duration::from_millis(ms.unsigned_abs()))
+        }
     }
 }

@@ -15,7 +15,12 @@ pub mod runtime_config;
 mod server;
 pub mod variables;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{sync::watch, task::JoinHandle};
@@ -78,7 +83,12 @@ pub async fn start(options: &Options) -> Result<Running> {
     let address = server.address();
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(server.serve(stopped, options.grace));
-    Ok(Running { app, address, stop, server })
+    Ok(Running {
+        app,
+        address,
+        stop,
+        server,
+    })
 }
 
 impl Running {
@@ -101,5 +111,6 @@ impl Running {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.server.await;
+        self.app.stopping.store(true, Relaxed);
     }
 }

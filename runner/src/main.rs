@@ -87,7 +87,10 @@ async fn run(up: Up) -> Result<()> {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminated.recv() => {}
     }
-    eprintln!("Stopping: requests that are under way have {} s to finish.", options.grace.as_secs());
+    eprintln!(
+        "Stopping: requests that are under way have {} s to finish.",
+        options.grace.as_secs()
+    );
     running.stop().await;
     Ok(())
 }

@@ -120,8 +120,13 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut manifest = Self::parse(&text).with_context(|| format!("{} is not usable", path.display()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        manifest.folder = folder.canonicalize().with_context(|| format!("cannot enter {}", folder.display()))?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        manifest.folder = folder
+            .canonicalize()
+            .with_context(|| format!("cannot enter {}", folder.display()))?;
         Ok(manifest)
     }
 
@@ -129,31 +134,49 @@ impl Manifest {
         let manifest: Self = toml::from_str(text)?;
         let mut faults = Vec::new();
         if manifest.spin_manifest_version != 2 {
-            faults.push(format!("spin_manifest_version must be 2, not {}", manifest.spin_manifest_version));
+            faults.push(format!(
+                "spin_manifest_version must be 2, not {}",
+                manifest.spin_manifest_version
+            ));
         }
         for trigger in &manifest.trigger.http {
             if !manifest.component.contains_key(&trigger.component) {
-                faults.push(format!("route {:?} names the unknown component {:?}", trigger.route, trigger.component));
+                faults.push(format!(
+                    "route {:?} names the unknown component {:?}",
+                    trigger.route, trigger.component
+                ));
             }
             if !trigger.route.starts_with('/') || trigger.route.contains(':') {
-                faults.push(format!("route {:?} must be an exact path or end in /...", trigger.route));
+                faults.push(format!(
+                    "route {:?} must be an exact path or end in /...",
+                    trigger.route
+                ));
             }
         }
         for (name, variable) in &manifest.variables {
             if variable.required && variable.default.is_some() {
-                faults.push(format!("variable {name:?} is required and has a default: it can be one of both"));
+                faults.push(format!(
+                    "variable {name:?} is required and has a default: it can be one of both"
+                ));
             }
         }
         for (id, component) in &manifest.component {
-            for (kind, labels) in
-                [("sqlite_databases", &component.sqlite_databases), ("key_value_stores", &component.key_value_stores)]
-            {
+            for (kind, labels) in [
+                ("sqlite_databases", &component.sqlite_databases),
+                ("key_value_stores", &component.key_value_stores),
+            ] {
                 for label in labels.iter().filter(|label| *label != "default") {
-                    faults.push(format!("component {id:?}: {kind} has {label:?}, but the runner offers \"default\" alone"));
+                    faults.push(format!(
+                        "component {id:?}: {kind} has {label:?}, but the runner offers \"default\" alone"
+                    ));
                 }
             }
         }
-        if faults.is_empty() { Ok(manifest) } else { bail!(faults.join("\n")) }
+        if faults.is_empty() {
+            Ok(manifest)
+        } else {
+            bail!(faults.join("\n"))
+        }
     }
 }
 
@@ -187,12 +210,24 @@ watch = ["src/**/*.rs"]
     #[test]
     fn what_is_not_supported_is_named() {
         let cases = [
-            ("source = \"one.wasm\"", "source = \"one.wasm\"\nai_models = [\"llama\"]", "ai_models"),
-            ("source = \"one.wasm\"", "source = \"one.wasm\"\nsqlite_databases = [\"other\"]", "\"other\""),
+            (
+                "source = \"one.wasm\"",
+                "source = \"one.wasm\"\nai_models = [\"llama\"]",
+                "ai_models",
+            ),
+            (
+                "source = \"one.wasm\"",
+                "source = \"one.wasm\"\nsqlite_databases = [\"other\"]",
+                "\"other\"",
+            ),
             ("component = \"one\"", "component = \"two\"", "\"two\""),
             ("spin_manifest_version = 2", "spin_manifest_version = 1", "must be 2"),
             ("route = \"/...\"", "route = \"/:user\"", "/:user"),
-            ("{ default = \"hello\" }", "{ default = \"hello\", required = true }", "greeting"),
+            (
+                "{ default = \"hello\" }",
+                "{ default = \"hello\", required = true }",
+                "greeting",
+            ),
         ];
         for (from, to, told) in cases {
             let error = format!("{:#}", Manifest::parse(&GOOD.replace(from, to)).unwrap_err());

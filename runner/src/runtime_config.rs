@@ -40,8 +40,13 @@ enum Store {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Provider {
-    Static { values: HashMap<String, String> },
-    Env { prefix: Option<String>, dotenv_path: Option<PathBuf> },
+    Static {
+        values: HashMap<String, String>,
+    },
+    Env {
+        prefix: Option<String>,
+        dotenv_path: Option<PathBuf>,
+    },
 }
 
 /// `[outbound_http]`
@@ -55,7 +60,9 @@ pub struct OutboundHttp {
 
 impl Default for OutboundHttp {
     fn default() -> Self {
-        Self { connection_pooling: true }
+        Self {
+            connection_pooling: true,
+        }
     }
 }
 
@@ -85,7 +92,10 @@ impl RuntimeConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
-            format!("{} is not usable (this runner knows stores of type \"spin\" and providers static and env)", path.display())
+            format!(
+                "{} is not usable (this runner knows stores of type \"spin\" and providers static and env)",
+                path.display()
+            )
         })
     }
 
@@ -130,7 +140,9 @@ impl RuntimeConfig {
 }
 
 fn path_of(stores: &BTreeMap<String, Store>, state_dir: &Path, name: &str) -> PathBuf {
-    let Some(Store::Spin { path: Some(path) }) = stores.get("default") else { return state_dir.join(name) };
+    let Some(Store::Spin { path: Some(path) }) = stores.get("default") else {
+        return state_dir.join(name);
+    };
     state_dir.join(path)
 }
 
@@ -150,13 +162,21 @@ mod tests {
 
     #[test]
     fn a_written_table_without_pooling_turns_it_off_as_spin_does() {
-        assert!(!RuntimeConfig::parse("[outbound_http]").unwrap().outbound_http.connection_pooling);
+        assert!(
+            !RuntimeConfig::parse("[outbound_http]")
+                .unwrap()
+                .outbound_http
+                .connection_pooling
+        );
     }
 
     #[test]
     fn what_is_not_supported_is_named() {
         for (text, told) in [
-            ("[sqlite_database.default]\ntype = \"libsql\"\nurl = \"http://x\"", "libsql"),
+            (
+                "[sqlite_database.default]\ntype = \"libsql\"\nurl = \"http://x\"",
+                "libsql",
+            ),
             ("[sqlite_database.other]\ntype = \"spin\"", "other"),
             ("[outbound_networking]\nblock_networks = [\"moon\"]", "moon"),
             ("max_instance_memory = 1", "max_instance_memory"),

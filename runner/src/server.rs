@@ -17,7 +17,7 @@ use wasmtime_wasi_http::WasiBody;
 use crate::app::{App, Route};
 
 /// A server that is listening.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     app: Arc<App>,
     address: SocketAddr,
@@ -25,20 +25,22 @@ pub struct Server {
 
 impl Server {
     /// Listens.
-    pub async fn bind(address: SocketAddr, app: Arc<App>) -> Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    pub(crate) async fn bind(address: SocketAddr, app: Arc<App>) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         Ok(Self { listener, app, address })
     }
 
     /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until told to stop; then lets requests that are under way finish for a while. New connections are refused
     /// from that moment on.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>, grace: Duration) {
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>, grace: Duration) {
         let connections = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -62,7 +64,10 @@ impl Server {
                 async move { Ok::<_, Infallible>(answer(&app, request, client, self.address).await) }
             });
             let mut builder = Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT);
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
@@ -77,22 +82,23 @@ impl Server {
     }
 }
 
-async fn answer(
-    app: &App,
-    request: Request<Incoming>,
-    client: SocketAddr,
-    local: SocketAddr,
-) -> Response<WasiBody> {
+async fn answer(app: &App, request: Request<Incoming>, client: SocketAddr, local: SocketAddr) -> Response<WasiBody> {
     let path = request.uri().path();
     match path {
         "/.well-known/spin/health" => return plain(StatusCode::OK, "OK"),
         "/.well-known/spin/info" => return plain(StatusCode::OK, "keystorm-runner"),
         _ => {}
     }
-    let Some((route, rest)) = app.route(path) else { return plain(StatusCode::NOT_FOUND, "Not Found") };
+    let Some((route, rest)) = app.route(path) else {
+        return plain(StatusCode::NOT_FOUND, "Not Found");
+    };
     let rest = rest.to_owned();
     // Spin hands headers to components as text.
-    if request.headers().values().any(|value| std::str::from_utf8(value.as_bytes()).is_err()) {
+    if request
+        .headers()
+        .values()
+        .any(|value| std::str::from_utf8(value.as_bytes()).is_err())
+    {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "");
     }
     let handler = route.handler.clone();
@@ -126,7 +132,12 @@ fn prepare(
         (None, None) => local.to_string(),
     };
     let target = head.uri.path_and_query()?.clone();
-    head.uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build().ok()?;
+    head.uri = Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(target)
+        .build()
+        .ok()?;
     let full_url = head.uri.to_string();
     let base = route.raw.strip_suffix("/...").unwrap_or(&route.raw);
     append(&mut head.headers, "spin-full-url", &full_url);
@@ -147,7 +158,9 @@ fn append(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from_static(text.as_bytes()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response

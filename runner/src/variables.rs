@@ -36,7 +36,10 @@ impl Sources {
         if missing.is_empty() {
             return Ok(values);
         }
-        bail!("variables without a value: {} (set with --variable NAME=VALUE)", missing.join(", "))
+        bail!(
+            "variables without a value: {} (set with --variable NAME=VALUE)",
+            missing.join(", ")
+        )
     }
 }
 
@@ -55,7 +58,9 @@ pub fn from_flags(flags: &[String]) -> Result<HashMap<String, String>> {
             values.extend(many);
             continue;
         }
-        let (name, value) = flag.split_once('=').with_context(|| "--variable takes NAME=VALUE".to_owned())?;
+        let (name, value) = flag
+            .split_once('=')
+            .with_context(|| "--variable takes NAME=VALUE".to_owned())?;
         let value = match value.strip_prefix('@') {
             Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file} for {name}"))?,
             None => value.to_owned(),
@@ -74,7 +79,9 @@ pub fn from_environment(folder: &Path, prefix: &str) -> HashMap<String, String> 
         .filter_map(|line| line.trim().split_once('='))
         .map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
         .collect();
-    values.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+    values.extend(
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
     values
         .into_iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_lowercase(), value)))
@@ -88,7 +95,9 @@ pub fn expand(template: &str, values: &HashMap<String, String>) -> Result<String
     while let Some((before, behind)) = rest.split_once("{{") {
         let (name, behind) = behind.split_once("}}").context("a template's {{ is not closed")?;
         let name = name.trim();
-        let value = values.get(name).with_context(|| format!("a template names the unknown variable {name:?}"))?;
+        let value = values
+            .get(name)
+            .with_context(|| format!("a template names the unknown variable {name:?}"))?;
         text.push_str(before);
         text.push_str(value);
         rest = behind;
@@ -104,7 +113,12 @@ mod tests {
     #[test]
     fn templates_are_filled_in() {
         let values = HashMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "{{ a }}".to_owned())]);
-        let cases = [("x={{ a }}", Some("x=1")), ("{{a}}{{ b }}", Some("1{{ a }}")), ("{{ c }}", None), ("{{ a", None)];
+        let cases = [
+            ("x={{ a }}", Some("x=1")),
+            ("{{a}}{{ b }}", Some("1{{ a }}")),
+            ("{{ c }}", None),
+            ("{{ a", None),
+        ];
         for (template, expected) in cases {
             assert_eq!(expand(template, &values).ok().as_deref(), expected, "{template}");
         }

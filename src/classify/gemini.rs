@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::{Answer, DAY, Fault, Judgement, MINUTE, Next, Rest, SECOND, retry_after};
 
 pub(super) fn judge(answer: &Answer) -> Judgement {
-    let reason = answer.details("ErrorInfo").find_map(|info| info.get("reason")?.as_str()).unwrap_or_default();
+    let reason = answer
+        .details("ErrorInfo")
+        .find_map(|info| info.get("reason")?.as_str())
+        .unwrap_or_default();
     let dead = |rule| answer.judgement(rule, Fault::Credential, Rest::Dead, Next::OtherKey);
     if answer.is_html {
         return answer.judgement("G17", Fault::Overload, Rest::None, Next::Retry);
@@ -40,7 +43,10 @@ pub(super) fn judge(answer: &Answer) -> Judgement {
         }
         404 => answer.judgement("G11", Fault::Caller, Rest::None, Next::Stop),
         402 => answer.judgement("G12", Fault::Quota, Rest::Key(DAY), Next::OtherKey),
-        429 => Judgement { project: consumer(answer), ..too_many(answer) },
+        429 => Judgement {
+            project: consumer(answer),
+            ..too_many(answer)
+        },
         499 => answer.judgement("G20", Fault::Cancelled, Rest::None, Next::Stop),
         503 => answer.judgement("G18", Fault::Overload, Rest::None, Next::Retry),
         504 => answer.judgement("G19", Fault::Timeout, Rest::None, Next::Retry),
@@ -61,7 +67,13 @@ fn too_many(answer: &Answer) -> Judgement {
             .filter_map(|failure| failure.get("violations")?.as_array())
             .flatten()
     };
-    let text = |violation: &Value, name: &str| violation.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |violation: &Value, name: &str| {
+        violation
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if violations().any(|violation| text(violation, "quotaValue") == "0") || has_limit_zero(&answer.words) {
         return answer.judgement("G13", Fault::Quota, Rest::Model(DAY), Next::OtherKey);
     }
@@ -84,15 +96,20 @@ fn too_many(answer: &Answer) -> Judgement {
         None if violations().any(|violation| text(violation, "quotaId").contains("PerMinute")) => {
             answer.judgement("G15", Fault::RateLimit, Rest::Model(MINUTE), Next::OtherKey)
         }
-        None => answer.judgement("G16", Fault::RateLimit, Rest::ModelDoubling(30 * SECOND, 10 * MINUTE), Next::OtherKey),
+        None => answer.judgement(
+            "G16",
+            Fault::RateLimit,
+            Rest::ModelDoubling(30 * SECOND, 10 * MINUTE),
+            Next::OtherKey,
+        ),
     }
 }
 
 /// `limit: 0` as a whole number: `limit: 0, model: x`, and not `limit: 0.5` or `limit: 05`.
 fn has_limit_zero(words: &str) -> bool {
     words.split("limit: 0").skip(1).any(|behind| {
+        let behind = behind.strip_prefix('.').unwrap_or(behind);
         !behind.starts_with(|letter: char| letter.is_ascii_digit())
-            && !(behind.starts_with('.') && behind.chars().nth(1).is_some_and(|letter| letter.is_ascii_digit()))
     })
 }
 
@@ -120,4 +137,3 @@ const MISCONFIGURED: [&str; 7] = [
     "CONSUMER_INVALID",
     "BILLING_DISABLED",
 ];
-

@@ -1,7 +1,7 @@
 //! Judges an upstream's answer: whose fault it is, what becomes of the key, and what to do next. Structured fields are
 //! read first, words of a message last, and never a bare word that a prompt may hold as well.
 //!
-//! The rules' names (G1 to G23 for Gemini, O1 to O9 for OpenAI and what speaks its API) stand in docs/errors.md and in what
+//! The rules' names (G1 to G23 for Gemini, O1 to O9 for OpenAI and what speaks its API) stand in docs/api.md and in what
 //! the administrator sees of a key.
 
 mod gemini;
@@ -41,8 +41,19 @@ pub fn classify_transport(error: TransportError) -> Judgement {
         ),
         TransportError::Other => ("G23", "The request could not be sent.", Next::Retry),
     };
-    let fault = if error == TransportError::Timeout { Fault::Timeout } else { Fault::Transport };
-    Judgement { fault, rule, rest: Rest::None, next, message: message.to_owned(), project: None }
+    let fault = if error == TransportError::Timeout {
+        Fault::Timeout
+    } else {
+        Fault::Transport
+    };
+    Judgement {
+        fault,
+        rule,
+        rest: Rest::None,
+        next,
+        message: message.to_owned(),
+        project: None,
+    }
 }
 
 /// What an answer says.
@@ -159,7 +170,10 @@ impl<'a> Answer<'a> {
         let root = json.get(0).unwrap_or(&json);
         let error = root.get("error").unwrap_or(root).clone();
         let text = String::from_utf8_lossy(body);
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         let is_html = content_type.contains("text/html") || text.trim_start().starts_with('<');
         let message = match (error.get("message").and_then(Value::as_str), error.as_str()) {
             (Some(message), _) | (None, Some(message)) => message.to_owned(),
@@ -168,7 +182,15 @@ impl<'a> Answer<'a> {
             _ => text.chars().take(500).collect(),
         };
         let words = message.to_lowercase();
-        Self { status: status.as_u16(), headers, now, error, message, words, is_html }
+        Self {
+            status: status.as_u16(),
+            headers,
+            now,
+            error,
+            message,
+            words,
+            is_html,
+        }
     }
 
     fn says(&self, needles: &[&str]) -> bool {
@@ -182,14 +204,29 @@ impl<'a> Answer<'a> {
 
     /// Google's typed details, by the last part of their type's name.
     fn details(&self, kind: &str) -> impl Iterator<Item = &Value> {
-        let details = self.error.get("details").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let details = self
+            .error
+            .get("details")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         details.iter().filter(move |detail| {
-            detail.get("@type").and_then(Value::as_str).is_some_and(|name| name.rsplit('.').next() == Some(kind))
+            detail
+                .get("@type")
+                .and_then(Value::as_str)
+                .is_some_and(|name| name.rsplit('.').next() == Some(kind))
         })
     }
 
     fn judgement(&self, rule: &'static str, fault: Fault, rest: Rest, next: Next) -> Judgement {
-        Judgement { fault, rule, rest, next, message: self.message.clone(), project: None }
+        Judgement {
+            fault,
+            rule,
+            rest,
+            next,
+            message: self.message.clone(),
+            project: None,
+        }
     }
 }
 
@@ -210,7 +247,10 @@ mod tests {
     fn each_recorded_answer_is_judged_by_its_rule() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/classify");
         let expected = std::fs::read_to_string(format!("{folder}/expected.txt")).unwrap();
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "http"));
         let lines: Vec<_> = expected.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(files.len(), lines.len(), "each file has its line in expected.txt");
@@ -224,12 +264,24 @@ mod tests {
             let status = head.next().unwrap().parse().unwrap();
             let headers = head
                 .map(|line| line.split_once(": ").unwrap())
-                .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+                .map(|(name, value)| {
+                    (
+                        name.parse::<HeaderName>().unwrap(),
+                        HeaderValue::from_str(value).unwrap(),
+                    )
+                })
                 .collect();
-            let api_type = if name.starts_with('G') { ApiType::Gemini } else { ApiType::OpenAi };
+            let api_type = if name.starts_with('G') {
+                ApiType::Gemini
+            } else {
+                ApiType::OpenAi
+            };
             let judged = classify(api_type, status, &headers, body.trim_end().as_bytes(), now);
             let project = judged.project.map_or_else(String::new, |project| format!(" {project}"));
-            let found = format!("{} {:?} {:?} {:?}{project}", judged.rule, judged.fault, judged.rest, judged.next);
+            let found = format!(
+                "{} {:?} {:?} {:?}{project}",
+                judged.rule, judged.fault, judged.rest, judged.next
+            );
             assert_eq!(found, judgement, "{name}");
             assert!(name.starts_with(judged.rule), "{name}");
         }

@@ -20,22 +20,26 @@ pub(super) fn judge(answer: &Answer) -> Judgement {
         }
         402 => answer.judgement("O4", Fault::Quota, Rest::Key(DAY), Next::OtherKey),
         400 | 403 | 429 if no_money => answer.judgement("O4", Fault::Quota, Rest::Key(DAY), Next::OtherKey),
-        403 | 404 if is(&["model_not_found"]) => {
-            answer.judgement("O6", Fault::Model, Rest::Model(DAY), Next::OtherKey)
-        }
+        403 | 404 if is(&["model_not_found"]) => answer.judgement("O6", Fault::Model, Rest::Model(DAY), Next::OtherKey),
         400 if is(&["invalid_api_key", "account_deactivated"]) => {
             answer.judgement("O1", Fault::Credential, Rest::Dead, Next::OtherKey)
         }
         // A restricted key lacks the scope for this route or model, and serves others well.
         403 => answer.judgement("O3", Fault::Model, Rest::Model(DAY), Next::OtherKey),
         429 => {
-            let delay = retry_after::from_headers(answer.headers, answer.now).or_else(|| retry_after::from_message(&answer.words));
-            let rest = delay.map_or(Rest::ModelDoubling(20 * SECOND, 60 * SECOND), |delay| Rest::Model(delay.clamp(SECOND, DAY)));
+            let delay = retry_after::from_headers(answer.headers, answer.now)
+                .or_else(|| retry_after::from_message(&answer.words));
+            let rest = delay.map_or(Rest::ModelDoubling(20 * SECOND, 60 * SECOND), |delay| {
+                Rest::Model(delay.clamp(SECOND, DAY))
+            });
             answer.judgement("O5", Fault::RateLimit, rest, Next::OtherKey)
         }
         408 => server(),
         400..=499 => caller("O7"),
-        504 | 524 => Judgement { fault: Fault::Timeout, ..server() },
+        504 | 524 => Judgement {
+            fault: Fault::Timeout,
+            ..server()
+        },
         _ => server(),
     }
 }

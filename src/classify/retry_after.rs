@@ -23,16 +23,25 @@ pub(super) fn from_headers(headers: &HeaderMap, now: UnixMillis) -> Option<i64> 
     // The budget that is used up has to fill again; where none says so, the one that fills first may be it.
     let resets = ["requests", "tokens"].map(|budget| {
         let empty = text(&format!("x-ratelimit-remaining-{budget}")) == Some("0");
-        (empty, text(&format!("x-ratelimit-reset-{budget}")).and_then(|value| reset(value, now)))
+        (
+            empty,
+            text(&format!("x-ratelimit-reset-{budget}")).and_then(|value| reset(value, now)),
+        )
     });
     let plain = text("x-ratelimit-reset").and_then(|value| reset(value, now));
-    let empty = resets.iter().filter(|(empty, _)| *empty).filter_map(|(_, ms)| *ms).max();
+    let empty = resets
+        .iter()
+        .filter(|(empty, _)| *empty)
+        .filter_map(|(_, ms)| *ms)
+        .max();
     empty.or_else(|| resets.iter().filter_map(|(_, ms)| *ms).chain(plain).min())
 }
 
 /// Reads `Please retry in 34.07s` and `try again in 1m2s`, from a message in lower case.
 pub(super) fn from_message(words: &str) -> Option<i64> {
-    let behind = ["retry in ", "try again in "].iter().find_map(|words_before| Some(words.split_once(words_before)?.1))?;
+    let behind = ["retry in ", "try again in "]
+        .iter()
+        .find_map(|words_before| Some(words.split_once(words_before)?.1))?;
     duration(behind.split_whitespace().next()?.trim_end_matches(['.', ',']))
 }
 
@@ -97,8 +106,21 @@ mod tests {
             (&[("retry-after", "soon")], None),
             (&[("retry-after", "NaN")], None),
             (&[("x-ratelimit-reset-requests", "6m0s")], Some(360_000)),
-            (&[("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-reset-tokens", "6m0s"), ("x-ratelimit-remaining-tokens", "0")], Some(360_000)),
-            (&[("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "6m0s")], Some(2000)),
+            (
+                &[
+                    ("x-ratelimit-reset-requests", "1s"),
+                    ("x-ratelimit-reset-tokens", "6m0s"),
+                    ("x-ratelimit-remaining-tokens", "0"),
+                ],
+                Some(360_000),
+            ),
+            (
+                &[
+                    ("x-ratelimit-reset-requests", "2s"),
+                    ("x-ratelimit-reset-tokens", "6m0s"),
+                ],
+                Some(2000),
+            ),
             // Seconds from now, cut to a day; then a moment in milliseconds.
             (&[("x-ratelimit-reset", "784111787")], Some(DAY)),
             (&[("x-ratelimit-reset", "1784111787000")], Some(DAY)),
@@ -132,7 +154,10 @@ mod tests {
 
     #[test]
     fn a_wait_is_found_in_a_message() {
-        assert_eq!(from_message("quota exceeded. please retry in 34.074824224s."), Some(34_075));
+        assert_eq!(
+            from_message("quota exceeded. please retry in 34.074824224s."),
+            Some(34_075)
+        );
         assert_eq!(from_message("please try again in 6m0s. visit"), Some(360_000));
         assert_eq!(from_message("please try again later"), None);
     }

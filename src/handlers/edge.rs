@@ -24,8 +24,11 @@ pub async fn forward<P: Ports>(
         ));
     }
     let mut headers = request.headers.clone();
-    let dropped: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || name.as_str().starts_with("spin-")).cloned().collect();
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()) || name.as_str().starts_with("spin-"))
+        .cloned()
+        .collect();
     for name in dropped {
         headers.remove(name);
     }
@@ -33,21 +36,44 @@ pub async fn forward<P: Ports>(
     if let Some(client) = auth::client_address(&request.headers).and_then(|client| HeaderValue::from_str(client).ok()) {
         headers.append("x-forwarded-for", client);
     }
-    let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    let query = if request.query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", request.query)
+    };
     let url = format!("{home}{}{query}", request.path);
-    let has_body = !matches!(request.method, Method::GET | Method::HEAD) || headers.contains_key(header::CONTENT_LENGTH);
-    let body = if has_body { OutboundBody::Forward(request.body) } else { OutboundBody::Empty };
-    let outbound = Outbound { method: request.method, url, headers, body, timeouts: context.settings.timeouts(false) };
+    let has_body =
+        !matches!(request.method, Method::GET | Method::HEAD) || headers.contains_key(header::CONTENT_LENGTH);
+    let body = if has_body {
+        OutboundBody::Forward(request.body)
+    } else {
+        OutboundBody::Empty
+    };
+    let outbound = Outbound {
+        method: request.method,
+        url,
+        headers,
+        body,
+        timeouts: context.settings.timeouts(false),
+    };
     let answer = context.ports().send(outbound).await.map_err(|error| match error {
         TransportError::Timeout => ApiError::timeout("The home KeyStorm did not answer in time."),
         _ => ApiError::upstream("The home KeyStorm could not be reached (variable home_url)."),
     })?;
     let mut headers = answer.headers;
-    let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()))
+        .cloned()
+        .collect();
     for name in dropped {
         headers.remove(name);
     }
-    Ok(Response { status: answer.status, headers, body: Body::Forward(answer.body) })
+    Ok(Response {
+        status: answer.status,
+        headers,
+        body: Body::Forward(answer.body),
+    })
 }
 
 fn is_hop_by_hop(name: &str) -> bool {

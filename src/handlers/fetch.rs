@@ -24,12 +24,24 @@ pub struct Fetch {
 impl Fetch {
     /// Reads something.
     pub fn get(path: String, timeouts: Timeouts) -> Self {
-        Self { method: Method::GET, path, headers: HeaderMap::new(), body: None, timeouts }
+        Self {
+            method: Method::GET,
+            path,
+            headers: HeaderMap::new(),
+            body: None,
+            timeouts,
+        }
     }
 
     /// Sends JSON.
     pub fn post(path: String, headers: HeaderMap, body: Bytes, timeouts: Timeouts) -> Self {
-        Self { method: Method::POST, path, headers, body: Some(body), timeouts }
+        Self {
+            method: Method::POST,
+            path,
+            headers,
+            body: Some(body),
+            timeouts,
+        }
     }
 
     /// Sends another body the next time.

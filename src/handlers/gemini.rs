@@ -28,7 +28,10 @@ pub async fn native<P: Ports>(
     let target = match &route.model {
         Some(requested) => {
             let catalogue = context.app.catalogue(&context.settings, context.started).await;
-            let name = catalogue.aliases.get(requested).map_or(requested.as_str(), String::as_str);
+            let name = catalogue
+                .aliases
+                .get(requested)
+                .map_or(requested.as_str(), String::as_str);
             let name = model::bare(name);
             if name != requested && model::bare(requested) != name {
                 path = path.replacen(requested.as_str(), name, 1);

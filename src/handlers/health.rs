@@ -19,9 +19,15 @@ pub fn live<P: Ports>(_: &Context<P>) -> Result<Response<P>, ApiError> {
 /// The database answers, and there is a key that may serve.
 pub async fn ready<P: Ports>(context: &Context<P>) -> Result<Response<P>, ApiError> {
     let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
-    let active = counts.iter().find(|(status, _)| status == "active").map_or(0, |(_, count)| *count);
-    let (status, word) =
-        if active > 0 { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "no_active_keys") };
+    let active = counts
+        .iter()
+        .find(|(status, _)| status == "active")
+        .map_or(0, |(_, count)| *count);
+    let (status, word) = if active > 0 {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no_active_keys")
+    };
     handlers::json(status, &json!({ "status": word, "active_keys": active }))
 }
 
@@ -31,9 +37,15 @@ pub async fn metrics<P: Ports>(
     request: &Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     let given = auth::bearer(&request.headers).unwrap_or_default();
-    let by_token = context.settings.metrics_token.as_ref().is_some_and(|token| token.matches(given));
+    let by_token = context
+        .settings
+        .metrics_token
+        .as_ref()
+        .is_some_and(|token| token.matches(given));
     if !by_token && !auth::admin_password(&context.settings, &request.headers, given)? {
-        return Err(ApiError::unauthorized("Metrics need the administrator's key or the metrics_token as a bearer."));
+        return Err(ApiError::unauthorized(
+            "Metrics need the administrator's key or the metrics_token as a bearer.",
+        ));
     }
     let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
     let mut text = String::from("# HELP keystorm_keys Keys by state.\n# TYPE keystorm_keys gauge\n");

@@ -53,7 +53,11 @@ impl<P: Ports> Context<P> {
     pub async fn choices(&self, model: &str, head: &passthrough::Head) -> Vec<Choice> {
         if let Some(key) = &head.own_key {
             let api_type = passthrough::type_of(key);
-            let name = if api_type == ApiType::Gemini { model::bare(model) } else { model };
+            let name = if api_type == ApiType::Gemini {
+                model::bare(model)
+            } else {
+                model
+            };
             return vec![Choice::anywhere(api_type, name)];
         }
         self.app.catalogue(&self.settings, self.started).await.choices(model)
@@ -61,7 +65,9 @@ impl<P: Ports> Context<P> {
 
     /// Opens a secret as it is stored.
     pub fn open(&self, stored: &str) -> Result<Secret, ApiError> {
-        self.vault.open(stored).map_err(|WrongKey| ApiError::misconfigured(&[WRONG_KEY.to_owned()]))
+        self.vault
+            .open(stored)
+            .map_err(|WrongKey| ApiError::misconfigured(&[WRONG_KEY.to_owned()]))
     }
 
     /// The host.
@@ -85,7 +91,8 @@ impl Dialect {
     /// The dialect of a path, also of one that is no route.
     pub fn of(path: &str) -> Self {
         let gemini = |path: &str| path.contains("/v1beta/") && !path.contains("/v1beta/openai/");
-        let verb = |path: &str| path.contains("/models/") && path.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        let verb =
+            |path: &str| path.contains("/models/") && path.rsplit('/').next().is_some_and(|last| last.contains(':'));
         if path.starts_with("/api/") {
             Self::Admin
         } else if gemini(path) || verb(path) {
@@ -109,7 +116,11 @@ impl Dialect {
         if let Some(allow) = error.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        Response { status: error.status, headers, body: Body::Full(body) }
+        Response {
+            status: error.status,
+            headers,
+            body: Body::Full(body),
+        }
     }
 }
 
@@ -123,7 +134,11 @@ impl Failure {
             }
             _ => dialect.error(&self.error),
         };
-        explain(&mut response.headers, self.key.as_deref().unwrap_or_default(), self.attempts);
+        explain(
+            &mut response.headers,
+            self.key.as_deref().unwrap_or_default(),
+            self.attempts,
+        );
         response
     }
 }
@@ -140,7 +155,9 @@ pub async fn openai<P: Ports>(
         OpenAi::Completions => passthrough::other(context, "/completions", group, request).await,
         OpenAi::Embeddings => passthrough::other(context, "/embeddings", group, request).await,
         OpenAi::Models => models::list(&context, &group, &request).await,
-        OpenAi::Model(id) if request.method != http::Method::DELETE => models::one(&context, &group, &id, &request).await,
+        OpenAi::Model(id) if request.method != http::Method::DELETE => {
+            models::one(&context, &group, &id, &request).await
+        }
         OpenAi::Model(id) => passthrough::other(context, &format!("/models/{id}"), group, request).await,
         OpenAi::Other(path) => passthrough::other(context, &path, group, request).await,
     }
@@ -166,13 +183,19 @@ pub fn json<P: Ports>(status: StatusCode, value: &impl Serialize) -> Result<Resp
 pub fn bytes<P: Ports>(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<P> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, content_type);
-    Response { status, headers, body: Body::Full(body) }
+    Response {
+        status,
+        headers,
+        body: Body::Full(body),
+    }
 }
 
 /// Reads a request body whole, up to `limit` bytes. The declared length is looked at first, so that a body that is too
 /// large is refused before it is sent.
 pub async fn read_body<B: ReadBody>(headers: &HeaderMap, mut body: B, limit: usize) -> Result<Bytes, ApiError> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(ApiError::body_too_large(limit));
     }
@@ -205,7 +228,9 @@ pub async fn read_json<P: Ports>(context: &Context<P>, request: Request<P::Reque
 
 /// Whether a body may be JSON: a client that names no type is believed.
 pub fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_none_or(|value| value.to_str().is_ok_and(|value| value.contains("json")))
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|value| value.to_str().is_ok_and(|value| value.contains("json")))
 }
 
 /// Marks an answer with the key that served, in its masked form, and the number of upstream calls it took.

@@ -46,7 +46,11 @@ pub async fn one<P: Ports>(
         let own = model.get("id").and_then(Value::as_str).unwrap_or_default();
         own == id || names.iter().any(|name| name == own)
     };
-    let mut model = models.iter().find(known).cloned().ok_or_else(|| ApiError::model_not_found(id, "no endpoint lists it."))?;
+    let mut model = models
+        .iter()
+        .find(known)
+        .cloned()
+        .ok_or_else(|| ApiError::model_not_found(id, "no endpoint lists it."))?;
     // The client asked for this name, an alias perhaps, and has to find it in the answer.
     if let Some(model) = model.as_object_mut() {
         model.insert("id".to_owned(), id.into());
@@ -80,7 +84,12 @@ async fn models<P: Ports>(
     if endpoints.is_empty() && !group.is_empty() {
         endpoints = catalogue::endpoints(database, "").await.map_err(ApiError::from)?;
     }
-    let pages = join_all(endpoints.iter().map(|(api_type, url)| endpoint(context, group, *api_type, url))).await;
+    let pages = join_all(
+        endpoints
+            .iter()
+            .map(|(api_type, url)| endpoint(context, group, *api_type, url)),
+    )
+    .await;
     let (mut seen, mut union, mut failed) = (HashSet::new(), Vec::new(), None);
     for page in pages {
         match page {
@@ -118,12 +127,19 @@ async fn endpoint<P: Ports>(
         ("", ApiType::OpenAi) => settings.openai_base_url.as_str(),
         _ => url,
     };
-    let choice = Choice { endpoints: Some([Rc::from(full)].into()), ..Choice::anywhere(api_type, "") };
+    let choice = Choice {
+        endpoints: Some([Rc::from(full)].into()),
+        ..Choice::anywhere(api_type, "")
+    };
     let target = choice.target(group);
     let (mut all, mut token) = (Vec::new(), String::new());
     for _ in 0..MOST_PAGES {
         let mut fetch = Fetch::get(path(api_type, &token), settings.timeouts(false));
-        let delivered = context.instance().relay.run(&target, context.started, &mut fetch).await?;
+        let delivered = context
+            .instance()
+            .relay
+            .run(&target, context.started, &mut fetch)
+            .await?;
         let (models, next) = read_page(api_type, &delivered.output);
         delivered.ticket.succeeded(Default::default());
         all.extend(models);
@@ -165,7 +181,10 @@ async fn own<P: Ports>(context: &Context<P>, key: Secret) -> Result<Vec<Value>, 
         }
     }
     if !answer.status.is_success() {
-        return Err(Failure { upstream: Some((answer.status, answer.headers, body.into())), ..ApiError::upstream("").into() });
+        return Err(Failure {
+            upstream: Some((answer.status, answer.headers, body.into())),
+            ..ApiError::upstream("").into()
+        });
     }
     Ok(read_page(api_type, &body).0)
 }
@@ -202,14 +221,21 @@ fn read_page(api_type: ApiType, body: &[u8]) -> (Vec<Value>, Option<String>) {
                 let id = model.get("name")?.as_str()?.trim_start_matches("models/");
                 Some(json!({ "id": id, "object": "model", "created": 0, "owned_by": "google" }))
             });
-            let token = page.get("nextPageToken").and_then(Value::as_str).filter(|token| !token.is_empty());
+            let token = page
+                .get("nextPageToken")
+                .and_then(Value::as_str)
+                .filter(|token| !token.is_empty());
             (models.take(MOST_MODELS).collect(), token.map(str::to_owned))
         }
     }
 }
 
 fn ids(models: &[Value]) -> Vec<&str> {
-    models.iter().filter_map(|model| model.get("id")?.as_str()).filter(|id| id.len() <= 200).collect()
+    models
+        .iter()
+        .filter_map(|model| model.get("id")?.as_str())
+        .filter(|id| id.len() <= 200)
+        .collect()
 }
 
 const MOST_PAGES: u32 = 20;

@@ -50,7 +50,8 @@ pub struct Peek<'a> {
 impl<'a> Peek<'a> {
     /// Reads a body without copying it.
     pub fn read(body: &'a [u8]) -> Result<Self, ApiError> {
-        serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("The body is not a JSON object: {error}.")))
+        serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad_request(format!("The body is not a JSON object: {error}.")))
     }
 
     /// The model's name, when there is one.
@@ -60,7 +61,9 @@ impl<'a> Peek<'a> {
 
     /// The model's name, which has to be there.
     pub fn required_model(&self) -> Result<Cow<'a, str>, ApiError> {
-        self.model()?.filter(|model| !model.is_empty()).ok_or_else(|| ApiError::missing("model"))
+        self.model()?
+            .filter(|model| !model.is_empty())
+            .ok_or_else(|| ApiError::missing("model"))
     }
 
     /// Whether the answer is streamed.
@@ -129,7 +132,11 @@ pub async fn json<P: Ports>(
         Selection::Sticky => peek.conversation(),
         _ => None,
     };
-    let target = Target { sticky, pinned, ..choice.target(group) };
+    let target = Target {
+        sticky,
+        pinned,
+        ..choice.target(group)
+    };
     let upstream = Upstream::new(context, path, head, OutboundBody::Full(body), peek.stream());
     forward(context, &target, head, upstream).await
 }
@@ -145,10 +152,18 @@ pub async fn other<P: Ports>(
     let has_body = !matches!(request.method, Method::GET | Method::HEAD | Method::DELETE);
     let result = if has_body && is_json(&request.headers) {
         let body = read_json(&context, request).await?;
-        let model = if body.is_empty() { None } else { Peek::read(&body)?.model()?.map(Cow::into_owned) };
+        let model = if body.is_empty() {
+            None
+        } else {
+            Peek::read(&body)?.model()?.map(Cow::into_owned)
+        };
         let choice = match model {
             Some(model) => {
-                let choices = context.app.catalogue(&context.settings, context.started).await.choices(&model);
+                let choices = context
+                    .app
+                    .catalogue(&context.settings, context.started)
+                    .await
+                    .choices(&model);
                 let openai = choices.into_iter().find(|choice| choice.api_type == ApiType::OpenAi);
                 openai.unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, &model))
             }
@@ -161,7 +176,11 @@ pub async fn other<P: Ports>(
             json(&context, path, &group, &head, &body, &choice).await
         }
     } else {
-        let body = if has_body { OutboundBody::Forward(request.body) } else { OutboundBody::Empty };
+        let body = if has_body {
+            OutboundBody::Forward(request.body)
+        } else {
+            OutboundBody::Empty
+        };
         let mut upstream = Upstream::new(&context, path, &head, body, false);
         upstream.keep_length(&request.headers);
         forward(&context, &pinned(ApiType::OpenAi, &group), &head, upstream).await
@@ -172,7 +191,11 @@ pub async fn other<P: Ports>(
 /// A target for what the provider keeps for one key (a file, a batch): it is asked for with that key again, as long as the
 /// key lives.
 pub fn pinned(api_type: ApiType, group: &str) -> Target {
-    Target { sticky: Some(hash(group)), pinned: true, ..Choice::anywhere(api_type, "").target(group) }
+    Target {
+        sticky: Some(hash(group)),
+        pinned: true,
+        ..Choice::anywhere(api_type, "").target(group)
+    }
 }
 
 /// Sends a request on and hands the answer down.
@@ -185,13 +208,21 @@ pub async fn forward<P: Ports>(
     if let Some(key) = &head.own_key {
         return own_key(context, target.api_type, key, upstream).await;
     }
-    let delivered = context.instance().relay.run(target, context.started, &mut upstream).await?;
+    let delivered = context
+        .instance()
+        .relay
+        .run(target, context.started, &mut upstream)
+        .await?;
     let mut headers = headers::downward(&delivered.output.headers);
     explain(&mut headers, &delivered.key, delivered.attempts);
     let status = delivered.output.status;
     // The body goes from host to host: what it says of tokens is not seen here.
     delivered.ticket.succeeded(Tokens::default());
-    Ok(Response { status, headers, body: Body::Forward(delivered.output.body) })
+    Ok(Response {
+        status,
+        headers,
+        body: Body::Forward(delivered.output.body),
+    })
 }
 
 /// Pass-through mode: one call with the client's own key, and whatever answer it gets.
@@ -209,10 +240,18 @@ async fn own_key<P: Ports>(
     let request = upstream.request(&candidate)?;
     let answer = context.ports().send(request).await.map_err(|error| {
         let judgement = classify::classify_transport(error);
-        if judgement.fault == Fault::Timeout { ApiError::timeout(judgement.message) } else { ApiError::upstream(judgement.message) }
+        if judgement.fault == Fault::Timeout {
+            ApiError::timeout(judgement.message)
+        } else {
+            ApiError::upstream(judgement.message)
+        }
     })?;
     let headers = headers::downward(&answer.headers);
-    Ok(Response { status: answer.status, headers, body: Body::Forward(answer.body) })
+    Ok(Response {
+        status: answer.status,
+        headers,
+        body: Body::Forward(answer.body),
+    })
 }
 
 /// A request as it goes to whichever key is tried.
@@ -234,7 +273,11 @@ impl<P: Ports> Upstream<P> {
         body: OutboundBody<P::RequestBody>,
         stream: bool,
     ) -> Self {
-        let target = if head.query.is_empty() { path.to_owned() } else { format!("{path}?{}", head.query) };
+        let target = if head.query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", head.query)
+        };
         Self {
             method: head.method.clone(),
             target,
@@ -263,12 +306,19 @@ impl<P: Ports> Attempt<P> for Upstream<P> {
             Some(OutboundBody::Full(bytes)) => OutboundBody::Full(bytes.clone()),
             Some(OutboundBody::Empty) => OutboundBody::Empty,
             // What streams through can be sent once.
-            Some(OutboundBody::Forward(_)) | None => {
-                self.body.take().ok_or_else(|| ApiError::upstream("The request's body was sent already and cannot be sent again."))?
-            }
+            Some(OutboundBody::Forward(_)) | None => self
+                .body
+                .take()
+                .ok_or_else(|| ApiError::upstream("The request's body was sent already and cannot be sent again."))?,
         };
         let url = format!("{}{}", key.base_url, self.target);
-        Ok(Outbound { method: self.method.clone(), url, headers, body, timeouts: self.timeouts })
+        Ok(Outbound {
+            method: self.method.clone(),
+            url,
+            headers,
+            body,
+            timeouts: self.timeouts,
+        })
     }
 
     async fn accept(&mut self, _: &Candidate, answer: Inbound<P::ResponseBody>) -> Result<Self::Output, Broken> {
@@ -276,39 +326,52 @@ impl<P: Ports> Attempt<P> for Upstream<P> {
     }
 
     fn is_repeatable(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| !matches!(body, OutboundBody::Forward(_)))
+        self.body
+            .as_ref()
+            .is_some_and(|body| !matches!(body, OutboundBody::Forward(_)))
     }
 }
 
 /// Whose key a client's own is, by its shape.
 pub fn type_of(key: &Secret) -> ApiType {
-    if ["AIza", "AQ."].iter().any(|prefix| key.expose().starts_with(prefix)) { ApiType::Gemini } else { ApiType::OpenAi }
+    if ["AIza", "AQ."].iter().any(|prefix| key.expose().starts_with(prefix)) {
+        ApiType::Gemini
+    } else {
+        ApiType::OpenAi
+    }
 }
 
 /// The header that carries a key, in the provider's own form.
 pub fn credential(key: &Candidate) -> Result<(HeaderName, HeaderValue), ApiError> {
     let (name, text) = match key.api_type {
-        ApiType::Gemini => (HeaderName::from_static("x-goog-api-key"), key.secret.expose().to_owned()),
+        ApiType::Gemini => (
+            HeaderName::from_static("x-goog-api-key"),
+            key.secret.expose().to_owned(),
+        ),
         ApiType::OpenAi => (header::AUTHORIZATION, format!("Bearer {}", key.secret.expose())),
     };
-    let mut value =
-        HeaderValue::from_str(&text).map_err(|_| ApiError::upstream("A key of the pool cannot be sent in a header."))?;
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| ApiError::upstream("A key of the pool cannot be sent in a header."))?;
     value.set_sensitive(true);
     Ok((name, value))
 }
 
 /// The same body with another model's name: all else stays as it was written.
 fn with_model(body: &[u8], model: &str) -> Result<Bytes, ApiError> {
-    let malformed = |error: serde_json::Error| ApiError::bad_request(format!("The body is not a JSON object: {error}."));
+    let malformed =
+        |error: serde_json::Error| ApiError::bad_request(format!("The body is not a JSON object: {error}."));
     let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(malformed)?;
     fields.insert("model".to_owned(), model.into());
     serde_json::to_vec(&fields).map(Bytes::from).map_err(malformed)
 }
 
 fn text<'a>(value: Option<&'a RawValue>, param: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
-    let Some(value) = value.filter(|value| value.get() != "null") else { return Ok(None) };
+    let Some(value) = value.filter(|value| value.get() != "null") else {
+        return Ok(None);
+    };
     let text: Result<Text<'a>, _> = serde_json::from_str(value.get());
-    text.map(|text| Some(text.0)).map_err(|_| ApiError::invalid(param, format!("'{param}' must be a string.")))
+    text.map(|text| Some(text.0))
+        .map_err(|_| ApiError::invalid(param, format!("'{param}' must be a string.")))
 }
 
 /// Text that is borrowed where it has no escapes.

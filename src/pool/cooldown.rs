@@ -10,7 +10,12 @@ pub fn next_quota_day(now: UnixMillis) -> UnixMillis {
     let midnight = || {
         let zone = TimeZone::posix("PST8PDT,M3.2.0,M11.1.0").ok()?;
         let today = Timestamp::from_millisecond(now.0).ok()?.to_zoned(zone.clone()).date();
-        let midnight = today.tomorrow().ok()?.to_datetime(Time::midnight()).to_zoned(zone).ok()?;
+        let midnight = today
+            .tomorrow()
+            .ok()?
+            .to_datetime(Time::midnight())
+            .to_zoned(zone)
+            .ok()?;
         Some(UnixMillis(midnight.timestamp().as_millisecond()))
     };
     // Only a clock outside the calendar has no tomorrow.
@@ -19,7 +24,8 @@ pub fn next_quota_day(now: UnixMillis) -> UnixMillis {
 
 /// `base`, doubled `times` times, at most `most`.
 pub fn doubled(base: i64, most: i64, times: u32) -> i64 {
-    base.saturating_mul(1_i64.checked_shl(times.min(30)).unwrap_or(i64::MAX)).min(most)
+    base.saturating_mul(1_i64.checked_shl(times.min(30)).unwrap_or(i64::MAX))
+        .min(most)
 }
 
 const DAY_MS: i64 = 86_400_000;

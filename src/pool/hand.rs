@@ -60,10 +60,18 @@ impl Hand {
                 sum += u64::from(key.weight.max(1));
                 sum
             });
-            tiers.push(Tier { keys: start..start + tier.len(), sums: sums.collect() });
+            tiers.push(Tier {
+                keys: start..start + tier.len(),
+                sums: sums.collect(),
+            });
             start += tier.len();
         }
-        Self { keys, tiers, census: drawn.census, drawn_at: now }
+        Self {
+            keys,
+            tiers,
+            census: drawn.census,
+            drawn_at: now,
+        }
     }
 
     pub(super) fn keys(&self) -> &[Rc<Candidate>] {
@@ -93,7 +101,11 @@ impl Hand {
             }
             let able: Vec<_> = self.tier(tier).iter().filter(|key| may_serve(key)).collect();
             let total: u64 = able.iter().map(|key| u64::from(key.weight.max(1))).sum();
-            let mut point = if total == 0 { return None } else { rng.random_range(0..total) };
+            let mut point = if total == 0 {
+                return None;
+            } else {
+                rng.random_range(0..total)
+            };
             able.into_iter()
                 .find(|key| {
                     let weight = u64::from(key.weight.max(1));

@@ -44,7 +44,12 @@ impl Memory {
     /// Until when a key rests for a model, and why.
     pub(super) fn rest_of(&self, key: &Candidate, model: &str, now: UnixMillis) -> Option<(UnixMillis, Fault)> {
         let own = self.rests.get(&key.id).into_iter().flatten();
-        let family = key.project.as_ref().and_then(|project| self.projects.get(project)).into_iter().flatten();
+        let family = key
+            .project
+            .as_ref()
+            .and_then(|project| self.projects.get(project))
+            .into_iter()
+            .flatten();
         own.chain(family)
             .filter(|rest| rest.until > now && (rest.model.is_empty() || *rest.model == *model))
             .map(|rest| (rest.until, rest.fault))
@@ -74,7 +79,13 @@ impl Memory {
     ) {
         self.rest(key, model, until, fault);
         if let Some(project) = project {
-            lengthen(self.projects.entry(Rc::clone(project)).or_default(), model, until, fault, false);
+            lengthen(
+                self.projects.entry(Rc::clone(project)).or_default(),
+                model,
+                until,
+                fault,
+                false,
+            );
         }
     }
 
@@ -101,7 +112,9 @@ impl Memory {
     /// Counts a failure. When it opens the circuit, tells how often that has happened in a row before.
     pub(super) fn failure(&mut self, key: &Candidate, most: u32) -> Option<u32> {
         let health = self.health.entry(key.id).or_default();
-        let failures = health.failures.get_or_insert(if health.healed { 0 } else { key.failed_count });
+        let failures = health
+            .failures
+            .get_or_insert(if health.healed { 0 } else { key.failed_count });
         *failures += 1;
         health.probed_at = None;
         let opened = health.opened.max(if health.healed { 0 } else { key.opened });
@@ -114,8 +127,14 @@ impl Memory {
 
     /// Counts a success; whether the database has to learn that the key is well again.
     pub(super) fn heal(&mut self, key: &Candidate) -> bool {
-        let Some(health) = self.health.get_mut(&key.id) else { return key.failed_count > 0 || key.half_open };
-        let was_ill = health.failures.map_or(!health.healed && (key.failed_count > 0 || key.half_open), |count| count > 0);
+        let Some(health) = self.health.get_mut(&key.id) else {
+            return key.failed_count > 0 || key.half_open;
+        };
+        let was_ill = health
+            .failures
+            .map_or(!health.healed && (key.failed_count > 0 || key.half_open), |count| {
+                count > 0
+            });
         health.failures = None;
         health.healed = true;
         health.opened = 0;
@@ -157,11 +176,21 @@ impl Memory {
 fn lengthen(rests: &mut Vec<Rested>, model: &str, until: UnixMillis, fault: Fault, guessed: bool) {
     if let Some(rest) = rests.iter_mut().find(|rest| *rest.model == *model) {
         if until > rest.until {
-            *rest = Rested { until, fault, guessed, model: std::mem::take(&mut rest.model) };
+            *rest = Rested {
+                until,
+                fault,
+                guessed,
+                model: std::mem::take(&mut rest.model),
+            };
         }
         return;
     }
-    rests.push(Rested { model: Box::from(model), until, fault, guessed });
+    rests.push(Rested {
+        model: Box::from(model),
+        until,
+        fault,
+        guessed,
+    });
 }
 
 /// How long a half-open key waits for the outcome of its one request before another may try it.

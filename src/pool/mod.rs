@@ -17,16 +17,16 @@ use std::{collections::HashMap, rc::Rc};
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
-pub use self::{
-    hand::{Census, Drawn, HAND},
-    walk::{Step, Walk},
-};
 use self::{
     hand::Hand,
     key::{ApiType, Candidate, KeyId},
     memory::Memory,
     storm::Storms,
     usage::{Tokens, Usage},
+};
+pub use self::{
+    hand::{Census, Drawn, HAND},
+    walk::{Step, Walk},
 };
 use crate::{
     classify::{Fault, Judgement, Rest},
@@ -298,10 +298,10 @@ impl Pool {
             };
         }
         let may_serve = |key: &Candidate| {
-            !walk.has_tried(key.id)
-                && !self.memory.rests(key, &target.model, now)
-                && self.storms.until(&key.base_url, &target.model, now).is_none()
-                && !(key.half_open && self.memory.is_probed(key.id, now))
+            // A circuit that is half-open lets one request through.
+            let probed = key.half_open && self.memory.is_probed(key.id, now);
+            let storm = self.storms.until(&key.base_url, &target.model, now);
+            !walk.has_tried(key.id) && !self.memory.rests(key, &target.model, now) && storm.is_none() && !probed
         };
         let mut rng = SmallRng::seed_from_u64(seed);
         let chosen = match (self.settings.selection, target.sticky) {
@@ -310,7 +310,11 @@ impl Pool {
             (Selection::Random | Selection::Sticky, _) => hand.random(&mut rng, may_serve),
             (Selection::RoundRobin, _) => {
                 // Instances begin at different places, or short-lived ones would all use the first keys.
-                self.rotor = if self.rotor == 0 { rng.random_range(1..1 << 20) } else { self.rotor + 1 };
+                self.rotor = if self.rotor == 0 {
+                    rng.random_range(1..1 << 20)
+                } else {
+                    self.rotor + 1
+                };
                 hand.round_robin(self.rotor, may_serve)
             }
             (Selection::LeastUsed, _) => hand.least_used(|key| self.memory.used(key.id), may_serve),
@@ -320,7 +324,10 @@ impl Pool {
                 self.memory.probe(key.id, now);
             }
             self.memory.use_key(key.id);
-            return Leased::Key(Lease { key, model: Rc::clone(&target.model) });
+            return Leased::Key(Lease {
+                key,
+                model: Rc::clone(&target.model),
+            });
         }
         // The hand was a part of the pool: there may be others, once the database knows what this instance has learnt.
         if hand.is_partial() && walk.may_redraw(hand.drawn_at) {
@@ -332,7 +339,11 @@ impl Pool {
     /// Takes a hand in.
     pub fn deal(&mut self, draw: Draw, drawn: Drawn, now: UnixMillis) {
         if self.hands.len() >= MAX_HANDS && !self.hands.contains_key(&draw) {
-            let oldest = self.hands.iter().min_by_key(|(_, hand)| hand.drawn_at).map(|(draw, _)| draw.clone());
+            let oldest = self
+                .hands
+                .iter()
+                .min_by_key(|(_, hand)| hand.drawn_at)
+                .map(|(draw, _)| draw.clone());
             oldest.map(|draw| self.hands.remove(&draw));
         }
         if drawn.rested && !self.writes.iter().any(|write| matches!(write, Write::Wake(_))) {
@@ -343,7 +354,9 @@ impl Pool {
 
     /// Trusts the old hand a little longer: the database cannot be read. False when there is none.
     pub fn keep_hand(&mut self, draw: &Draw, now: UnixMillis) -> bool {
-        let Some(hand) = self.hands.get_mut(draw) else { return false };
+        let Some(hand) = self.hands.get_mut(draw) else {
+            return false;
+        };
         hand.drawn_at = now;
         true
     }
@@ -366,12 +379,23 @@ impl Pool {
         match judgement.rest {
             Rest::Dead => {
                 self.memory.rest(id, "", UnixMillis(i64::MAX), judgement.fault);
-                self.writes.push(Write::Dead { key: id, rule, message: message.to_owned() });
+                self.writes.push(Write::Dead {
+                    key: id,
+                    rule,
+                    message: message.to_owned(),
+                });
             }
             Rest::Key(ms) => {
                 let until = now.plus(ms);
-                self.memory.rest_family(id, project.as_ref(), "", until, judgement.fault);
-                self.writes.push(Write::KeyRests { key: id, project, until, rule, message: message.to_owned() });
+                self.memory
+                    .rest_family(id, project.as_ref(), "", until, judgement.fault);
+                self.writes.push(Write::KeyRests {
+                    key: id,
+                    project,
+                    until,
+                    rule,
+                    message: message.to_owned(),
+                });
             }
             Rest::Model(ms) => self.model_rests(lease, project, now.plus(ms), judgement, 0, message),
             Rest::ModelUntilMidnight => {
@@ -386,13 +410,19 @@ impl Pool {
         }
         if judgement.fault == Fault::RateLimit
             && let Some((until, strikes)) =
-                self.storms.rate_limited(&key.base_url, &lease.model, id, self.settings.storm_keys, now)
+                self.storms
+                    .rate_limited(&key.base_url, &lease.model, id, self.settings.storm_keys, now)
         {
             // The endpoint is what is limited, not these keys: rests that were only guessed are taken back.
             self.memory.pardon(&lease.model, now);
             let (endpoint, model) = (Rc::clone(&key.base_url), Rc::clone(&lease.model));
             self.writes.retain(|write| !matches!(write, Write::ModelRests { model: rested, strikes, .. } if *strikes > 0 && *rested == model));
-            self.writes.push(Write::Storm { endpoint, model, until, strikes });
+            self.writes.push(Write::Storm {
+                endpoint,
+                model,
+                until,
+                strikes,
+            });
         }
     }
 
@@ -434,7 +464,9 @@ impl Pool {
     }
 
     fn draw(&self, target: &Target) -> Draw {
-        let sticky = target.sticky.filter(|_| target.pinned || self.settings.selection == Selection::Sticky);
+        let sticky = target
+            .sticky
+            .filter(|_| target.pinned || self.settings.selection == Selection::Sticky);
         Draw {
             group: Rc::clone(&target.group),
             api_type: target.api_type,
@@ -445,11 +477,21 @@ impl Pool {
     }
 
     fn exhausted(&self, hand: &Hand, target: &Target, walk: &Walk, now: UnixMillis) -> Exhausted {
-        let known = hand.keys().iter().filter(|key| !walk.has_tried(key.id)).filter_map(|key| {
-            let storm = self.storms.until(&key.base_url, &target.model, now).map(|until| (until, Fault::RateLimit));
-            self.memory.rest_of(key, &target.model, now).or(storm)
-        });
-        let soonest = known.chain(hand.census.soonest).filter(|(until, _)| until.0 != i64::MAX).min_by_key(|(until, _)| *until);
+        let known = hand
+            .keys()
+            .iter()
+            .filter(|key| !walk.has_tried(key.id))
+            .filter_map(|key| {
+                let storm = self
+                    .storms
+                    .until(&key.base_url, &target.model, now)
+                    .map(|until| (until, Fault::RateLimit));
+                self.memory.rest_of(key, &target.model, now).or(storm)
+            });
+        let soonest = known
+            .chain(hand.census.soonest)
+            .filter(|(until, _)| until.0 != i64::MAX)
+            .min_by_key(|(until, _)| *until);
         match soonest {
             Some((until, fault)) => Exhausted::Resting(until, fault),
             None if walk.tried_any() => Exhausted::AllTried,
@@ -471,7 +513,8 @@ impl Pool {
         if strikes > 0 {
             self.memory.rest_guessed(id, &lease.model, until, judgement.fault);
         } else {
-            self.memory.rest_family(id, project.as_ref(), &lease.model, until, judgement.fault);
+            self.memory
+                .rest_family(id, project.as_ref(), &lease.model, until, judgement.fault);
         }
         self.writes.push(Write::ModelRests {
             key: id,
@@ -486,14 +529,24 @@ impl Pool {
     }
 
     fn count_failure(&mut self, key: &Candidate, fault: Fault, message: &str, now: UnixMillis) {
-        if !matches!(fault, Fault::Overload | Fault::Transport | Fault::Timeout | Fault::MidStream) {
+        if !matches!(
+            fault,
+            Fault::Overload | Fault::Transport | Fault::Timeout | Fault::MidStream
+        ) {
             return;
         }
-        self.writes.push(Write::Failed { key: key.id, message: message.to_owned() });
+        self.writes.push(Write::Failed {
+            key: key.id,
+            message: message.to_owned(),
+        });
         if let Some(opened) = self.memory.failure(key, self.settings.circuit_failures) {
             let until = now.plus(cooldown::doubled(CIRCUIT_REST_MS, CIRCUIT_MOST_MS, opened));
             self.memory.rest(key.id, "", until, fault);
-            self.writes.push(Write::Opened { key: key.id, until, opened: opened + 1 });
+            self.writes.push(Write::Opened {
+                key: key.id,
+                until,
+                opened: opened + 1,
+            });
         }
     }
 
@@ -501,7 +554,10 @@ impl Pool {
     fn project(&mut self, key: &Candidate, judgement: &Judgement) -> Option<Rc<str>> {
         if let (None, Some(named)) = (&key.project, &judgement.project) {
             let project: Rc<str> = Rc::from(named.as_str());
-            self.writes.push(Write::Project { key: key.id, project: Rc::clone(&project) });
+            self.writes.push(Write::Project {
+                key: key.id,
+                project: Rc::clone(&project),
+            });
             return Some(project);
         }
         key.project.clone()

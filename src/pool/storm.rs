@@ -43,7 +43,9 @@ impl Storms {
         if storm.until.is_some_and(|until| until > now) {
             return None;
         }
-        storm.limited.retain(|(other, at)| *other != key && now.since(*at) < WINDOW_MS);
+        storm
+            .limited
+            .retain(|(other, at)| *other != key && now.since(*at) < WINDOW_MS);
         storm.limited.push((key, now));
         // After a storm one limited key is enough: the endpoint is half-open.
         let half_open = storm.until.is_some_and(|until| now.since(until) < WINDOW_MS);
@@ -63,7 +65,11 @@ impl Storms {
             return;
         }
         let key = (Rc::clone(endpoint), Rc::clone(model));
-        if self.0.get(&key).is_some_and(|storm| storm.until.is_some_and(|until| until <= now)) {
+        if self
+            .0
+            .get(&key)
+            .is_some_and(|storm| storm.until.is_some_and(|until| until <= now))
+        {
             self.0.remove(&key);
         }
     }

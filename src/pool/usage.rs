@@ -73,7 +73,15 @@ impl Usage {
 
     pub(super) fn take(&mut self) -> Vec<Row> {
         let taken = std::mem::take(&mut self.0);
-        taken.into_iter().map(|((hour, key, model), counts)| Row { hour, key, model, counts }).collect()
+        taken
+            .into_iter()
+            .map(|((hour, key, model), counts)| Row {
+                hour,
+                key,
+                model,
+                counts,
+            })
+            .collect()
     }
 
     /// Adds what could not be written to what has come since.

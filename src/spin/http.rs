@@ -79,7 +79,8 @@ pub(super) fn response(response: Response<super::SpinPorts>) -> Result<wasi::Res
             wasi::Response::new(fields(&headers)?, Some(reader), no_trailers()).0
         }
     };
-    out.set_status_code(response.status.as_u16()).map_err(|()| wasi::ErrorCode::InternalError(None))?;
+    out.set_status_code(response.status.as_u16())
+        .map_err(|()| wasi::ErrorCode::InternalError(None))?;
     Ok(out)
 }
 
@@ -111,7 +112,11 @@ pub(super) async fn send(outbound: Outbound<RequestBody>) -> Result<Inbound<Resp
     };
     let fields = fields(&headers).map_err(|_| TransportError::Other)?;
     let (request, _sent) = wasi::Request::new(fields, body, trailers, Some(options));
-    let scheme = if uri.scheme_str() == Some("http") { wasi::Scheme::Http } else { wasi::Scheme::Https };
+    let scheme = if uri.scheme_str() == Some("http") {
+        wasi::Scheme::Http
+    } else {
+        wasi::Scheme::Https
+    };
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     request
         .set_method(&method_to_host(&outbound.method))
@@ -146,20 +151,24 @@ pub(super) async fn send(outbound: Outbound<RequestBody>) -> Result<Inbound<Resp
 }
 
 /// A client's request body.
-pub struct RequestBody(Unread<wasi::Request>);
+pub(crate) struct RequestBody(Unread<wasi::Request>);
 
 /// An upstream's response body.
-pub struct ResponseBody(Unread<wasi::Response>);
+pub(crate) struct ResponseBody(Unread<wasi::Response>);
 
 impl ReadBody for RequestBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        self.0.chunk(|message| wasi::Request::consume_body(message, accepted())).await
+        self.0
+            .chunk(|message| wasi::Request::consume_body(message, accepted()))
+            .await
     }
 }
 
 impl ReadBody for ResponseBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        self.0.chunk(|message| wasi::Response::consume_body(message, accepted())).await
+        self.0
+            .chunk(|message| wasi::Response::consume_body(message, accepted()))
+            .await
     }
 }
 
@@ -171,7 +180,7 @@ impl std::fmt::Debug for RequestBody {
 
 /// The streamed answer to a client.
 #[derive(Debug)]
-pub struct StreamSink(StreamWriter<u8>);
+pub(crate) struct StreamSink(StreamWriter<u8>);
 
 impl Sink for StreamSink {
     async fn write(&mut self, bytes: Bytes) -> Result<(), ClientGone> {
@@ -248,13 +257,19 @@ fn headers_from_host(fields: &wasi::Fields) -> HeaderMap {
         .copy_all()
         .into_iter()
         .filter_map(|(name, value)| {
-            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?))
+            Some((
+                HeaderName::from_bytes(name.as_bytes()).ok()?,
+                HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?,
+            ))
         })
         .collect()
 }
 
 fn headers_to_host(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 fn fields(headers: &[(String, Vec<u8>)]) -> Result<wasi::Fields, wasi::ErrorCode> {

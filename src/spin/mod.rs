@@ -39,7 +39,7 @@ impl Guest for Component {
 
 /// Spin as the core's host. It has no state: what is kept (a database connection, say) is kept by those who use it.
 #[derive(Clone, Debug)]
-pub struct SpinPorts;
+pub(crate) struct SpinPorts;
 
 impl Ports for SpinPorts {
     type RequestBody = http::RequestBody;
@@ -49,7 +49,11 @@ impl Ports for SpinPorts {
 
     fn now(&self) -> UnixMillis {
         let now = system_clock::now();
-        UnixMillis(now.seconds.saturating_mul(1000).saturating_add(i64::from(now.nanoseconds / 1_000_000)))
+        UnixMillis(
+            now.seconds
+                .saturating_mul(1000)
+                .saturating_add(i64::from(now.nanoseconds / 1_000_000)),
+        )
     }
 
     fn seed(&self) -> u64 {

@@ -5,18 +5,28 @@ use spin_sdk::sqlite;
 use crate::ports::{Connection, Row, SqlError, Value};
 
 /// A connection to the application's default database.
-pub struct SqliteConnection(sqlite::Connection);
+pub(crate) struct SqliteConnection(sqlite::Connection);
 
 pub(super) async fn connect() -> Result<SqliteConnection, SqlError> {
-    sqlite::Connection::open_default().await.map(SqliteConnection).map_err(failed)
+    sqlite::Connection::open_default()
+        .await
+        .map(SqliteConnection)
+        .map_err(failed)
 }
 
 impl Connection for SqliteConnection {
     async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
-        let result = self.0.execute(sql, parameters.iter().map(to_host)).await.map_err(failed)?;
+        let result = self
+            .0
+            .execute(sql, parameters.iter().map(to_host))
+            .await
+            .map_err(failed)?;
         // Spin returns before the statement has run: its errors come, and its locks go, only when all rows are read.
         let rows = result.collect().await.map_err(failed)?;
-        Ok(rows.into_iter().map(|row| Row(row.values.into_iter().map(from_host).collect())).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| Row(row.values.into_iter().map(from_host).collect()))
+            .collect())
     }
 }
 

@@ -199,12 +199,16 @@ pub async fn add<P: Ports>(database: &Database<P>, keys: &[NewKey], now: UnixMil
             ])
         })
         .collect();
-    let chunks: Vec<Value> = rows.chunks(ADD_CHUNK).map(|chunk| Value::Text(json!(chunk).to_string())).collect();
+    let chunks: Vec<Value> = rows
+        .chunks(ADD_CHUNK)
+        .map(|chunk| Value::Text(json!(chunk).to_string()))
+        .collect();
     database
         .transaction(async |connection| {
             let mut added = 0;
             for chunk in &chunks {
-                let sql = "INSERT INTO keys (api_type, base_url, grp, secret, secret_hash, masked, priority, weight, note,
+                let sql =
+                    "INSERT INTO keys (api_type, base_url, grp, secret, secret_hash, masked, priority, weight, note,
                         project, enabled, pick, created_at)
                     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
                         value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, ?2
@@ -250,7 +254,10 @@ pub async fn counts<P: Ports>(
     let (condition, parameters) = filter.condition(now);
     let sql = format!("SELECT {STATUS} AS status, COUNT(*) FROM keys k WHERE {condition} GROUP BY 1");
     let rows = database.execute(&sql, &parameters).await?;
-    Ok(rows.iter().map(|row| (row.text(0).to_owned(), row.integer(1))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| (row.text(0).to_owned(), row.integer(1)))
+        .collect())
 }
 
 /// Changes keys; returns how many there were.
@@ -278,8 +285,13 @@ pub async fn change<P: Ports>(
         return Ok(0);
     }
     // A key that would become the twin of another in its new group stays where it is.
-    let sql = format!("UPDATE OR IGNORE keys AS k SET {} WHERE {condition} RETURNING 1", sets.join(", "));
-    database.transaction(async |connection| Ok(connection.execute(&sql, &parameters).await?.len() as u64)).await
+    let sql = format!(
+        "UPDATE OR IGNORE keys AS k SET {} WHERE {condition} RETURNING 1",
+        sets.join(", ")
+    );
+    database
+        .transaction(async |connection| Ok(connection.execute(&sql, &parameters).await?.len() as u64))
+        .await
 }
 
 /// Deletes keys and all that is written of them but their usage; returns how many there were.
@@ -290,7 +302,10 @@ pub async fn delete<P: Ports>(database: &Database<P>, filter: &Filter, now: Unix
         .transaction(async |connection| {
             let deleted = connection.execute(&keys, &parameters).await?.len() as u64;
             connection
-                .execute("DELETE FROM cooldowns WHERE key_id <> 0 AND key_id NOT IN (SELECT id FROM keys)", &[])
+                .execute(
+                    "DELETE FROM cooldowns WHERE key_id <> 0 AND key_id NOT IN (SELECT id FROM keys)",
+                    &[],
+                )
                 .await?;
             Ok(deleted)
         })
@@ -299,7 +314,9 @@ pub async fn delete<P: Ports>(database: &Database<P>, filter: &Filter, now: Unix
 
 /// The credential of one key, as it is stored.
 pub async fn stored<P: Ports>(database: &Database<P>, id: KeyId) -> Result<Option<String>, SqlError> {
-    let rows = database.execute("SELECT secret FROM keys WHERE id = ?", &[Value::from(id.0)]).await?;
+    let rows = database
+        .execute("SELECT secret FROM keys WHERE id = ?", &[Value::from(id.0)])
+        .await?;
     Ok(rows.first().map(|row| row.text(0).to_owned()))
 }
 
@@ -312,7 +329,12 @@ pub async fn record<P: Ports>(
     now: UnixMillis,
 ) -> Result<(), SqlError> {
     let sql = "INSERT INTO events (at, actor, action, detail) VALUES (?, ?, ?, ?)";
-    let parameters = [Value::from(now), Value::from(actor), Value::from(action), Value::from(detail)];
+    let parameters = [
+        Value::from(now),
+        Value::from(actor),
+        Value::from(action),
+        Value::from(detail),
+    ];
     database.execute(sql, &parameters).await.map(drop)
 }
 
@@ -328,13 +350,19 @@ impl Filter {
             }
         };
         let list = |text: String| Value::Text(text);
-        add("k.id IN (SELECT value FROM json_each(??))", self.ids.as_ref().map(|ids| list(json!(ids).to_string())));
+        add(
+            "k.id IN (SELECT value FROM json_each(??))",
+            self.ids.as_ref().map(|ids| list(json!(ids).to_string())),
+        );
         add(
             "k.secret_hash IN (SELECT value FROM json_each(??))",
             self.hashes.as_ref().map(|hashes| list(json!(hashes).to_string())),
         );
         add(&format!("{STATUS} = ??"), self.status.as_deref().map(Value::from));
-        add("k.api_type = ??", self.api_type.map(|api_type| Value::from(api_type.as_str())));
+        add(
+            "k.api_type = ??",
+            self.api_type.map(|api_type| Value::from(api_type.as_str())),
+        );
         add("k.grp = ??", self.group.as_deref().map(Value::from));
         add("k.base_url = ??", self.endpoint.as_deref().map(Value::from));
         add(
@@ -359,7 +387,11 @@ fn key_row(row: &Row, now: UnixMillis) -> KeyRow {
         base_url: text(4),
         group: text(5),
         status: text(6),
-        reason: if matches!(row.text(6), "active" | "disabled") { String::new() } else { text(7) },
+        reason: if matches!(row.text(6), "active" | "disabled") {
+            String::new()
+        } else {
+            text(7)
+        },
         rule: text(8),
         until: if resting && until > now.0 { until } else { 0 },
         priority: row.integer(10),

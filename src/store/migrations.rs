@@ -22,19 +22,28 @@ pub async fn apply(connection: &impl Connection) -> Result<(), SqlError> {
 }
 
 async fn migrate(connection: &impl Connection, newest: i64) -> Result<(), SqlError> {
-    connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)", &[]).await?;
+    connection
+        .execute(
+            "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)",
+            &[],
+        )
+        .await?;
     let version = version(connection).await?;
     for (number, statements) in (1..=newest).zip(MIGRATIONS).filter(|(number, _)| *number > version) {
         for statement in *statements {
             connection.execute(statement, &[]).await?;
         }
-        connection.execute("INSERT INTO migrations (version) VALUES (?)", &[Value::Integer(number)]).await?;
+        connection
+            .execute("INSERT INTO migrations (version) VALUES (?)", &[Value::Integer(number)])
+            .await?;
     }
     Ok(())
 }
 
 async fn version(connection: &impl Connection) -> Result<i64, SqlError> {
-    let rows = connection.execute("SELECT COALESCE(MAX(version), 0) FROM migrations", &[]).await?;
+    let rows = connection
+        .execute("SELECT COALESCE(MAX(version), 0) FROM migrations", &[])
+        .await?;
     Ok(rows.first().map_or(0, |row| row.integer(0)))
 }
 

@@ -21,7 +21,11 @@ pub struct Database<P: Ports> {
 impl<P: Ports> Database<P> {
     /// A handle; nothing is opened before it is needed.
     pub const fn new(ports: P) -> Self {
-        Self { ports, kept: RefCell::new(None), migrated: Cell::new(false) }
+        Self {
+            ports,
+            kept: RefCell::new(None),
+            migrated: Cell::new(false),
+        }
     }
 
     /// Runs one statement by itself. A connection that has failed is not kept: a remote database closes those that idle.

@@ -27,7 +27,16 @@ pub async fn draw<P: Ports>(
 ) -> Result<Drawn, SqlError> {
     let endpoints = draw.endpoints.as_ref().map_or(Value::Null, |endpoints| {
         // A key that names no endpoint is stored without one.
-        let stored: Vec<&str> = endpoints.iter().map(|url| if **url == *source.default_url(draw.api_type) { "" } else { url }).collect();
+        let stored: Vec<&str> = endpoints
+            .iter()
+            .map(|url| {
+                if **url == *source.default_url(draw.api_type) {
+                    ""
+                } else {
+                    url
+                }
+            })
+            .collect();
         Value::Text(json!(stored).to_string())
     });
     let parameters = [
@@ -45,7 +54,11 @@ pub async fn draw<P: Ports>(
     if keys.is_empty() && !rows.is_empty() {
         return Err(SqlError::Other(WRONG_KEY.to_owned()));
     }
-    let census = if keys.is_empty() { census(database, &parameters).await? } else { Census { keys: 1, soonest: None } };
+    let census = if keys.is_empty() {
+        census(database, &parameters).await?
+    } else {
+        Census { keys: 1, soonest: None }
+    };
     Ok(Drawn { keys, census, rested })
 }
 
@@ -88,7 +101,11 @@ pub async fn flush<P: Ports>(
 }
 
 /// Takes the sweep of dead keys upon this instance, when none has taken it for `interval_ms`.
-pub async fn claim_sweep<P: Ports>(database: &Database<P>, interval_ms: i64, now: UnixMillis) -> Result<bool, SqlError> {
+pub async fn claim_sweep<P: Ports>(
+    database: &Database<P>,
+    interval_ms: i64,
+    now: UnixMillis,
+) -> Result<bool, SqlError> {
     let sql = "INSERT INTO settings (name, value) VALUES ('sweep', ?1)
         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) <= ?2 RETURNING 1";
     let parameters = [Value::from(now.0.to_string()), Value::from(now.plus(-interval_ms))];
@@ -132,8 +149,13 @@ pub async fn prune<P: Ports>(database: &Database<P>, now: UnixMillis) -> Result<
                 connection.execute(&hours, &by(&week)).await?;
                 connection.execute(&days, &by(&quarter)).await?;
             }
-            connection.execute("DELETE FROM cooldowns WHERE until < ?1", &by(&week)).await?;
-            connection.execute("DELETE FROM events WHERE at < ?1", &by(&quarter)).await.map(drop)
+            connection
+                .execute("DELETE FROM cooldowns WHERE until < ?1", &by(&week))
+                .await?;
+            connection
+                .execute("DELETE FROM events WHERE at < ?1", &by(&quarter))
+                .await
+                .map(drop)
         })
         .await
 }

@@ -12,7 +12,10 @@ pub fn is_gemini(name: &str) -> bool {
 /// A name as Google's paths have it: without the prefixes that clients put before it.
 pub fn bare(name: &str) -> &str {
     let mut bare = name;
-    while let Some(rest) = ["models/", "google/", "gemini/"].iter().find_map(|prefix| bare.strip_prefix(prefix)) {
+    while let Some(rest) = ["models/", "google/", "gemini/"]
+        .iter()
+        .find_map(|prefix| bare.strip_prefix(prefix))
+    {
         bare = rest;
     }
     bare
@@ -40,7 +43,9 @@ impl Family {
         let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| bare.starts_with(prefix));
         if is(&["gemma-"]) {
             Self::Gemma
-        } else if is(&["gemini-1", "gemini-pro", "gemini-exp-", "gemini-2.0-", "learnlm-"]) && !bare.ends_with("-latest") {
+        } else if is(&["gemini-1", "gemini-pro", "gemini-exp-", "gemini-2.0-", "learnlm-"])
+            && !bare.ends_with("-latest")
+        {
             Self::Two
         } else if is(&["gemini-2.5-"]) {
             Self::TwoFive
@@ -85,10 +90,25 @@ mod tests {
 
     #[test]
     fn googles_models_are_known_by_name() {
-        for name in ["gemini-2.5-flash", "models/anything", "google/gemini-3-pro", "text-embedding-004", "embedding-001", "gemma-3-27b-it"] {
+        for name in [
+            "gemini-2.5-flash",
+            "models/anything",
+            "google/gemini-3-pro",
+            "text-embedding-004",
+            "embedding-001",
+            "gemma-3-27b-it",
+        ] {
             assert!(is_gemini(name), "{name}");
         }
-        for name in ["gpt-4o", "text-embedding-3-small", "meta/llama", "my-gemini-2", "google/palm-2", "openai/gpt-4o", ""] {
+        for name in [
+            "gpt-4o",
+            "text-embedding-3-small",
+            "meta/llama",
+            "my-gemini-2",
+            "google/palm-2",
+            "openai/gpt-4o",
+            "",
+        ] {
             assert!(!is_gemini(name), "{name}");
         }
         assert_eq!(bare("models/google/gemini-3-pro"), "gemini-3-pro");

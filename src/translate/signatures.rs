@@ -24,9 +24,14 @@ impl SignatureCache {
         }
         self.order.push_back((call.to_owned(), now));
         while self.order.len() > MOST || self.bytes > MOST_BYTES {
-            let Some((oldest, at)) = self.order.pop_front() else { break };
+            let Some((oldest, at)) = self.order.pop_front() else {
+                break;
+            };
             // A call that was remembered again has a younger place in the order.
-            if self.signatures.get(&oldest).is_some_and(|(_, remembered)| *remembered == at)
+            if self
+                .signatures
+                .get(&oldest)
+                .is_some_and(|(_, remembered)| *remembered == at)
                 && let Some((signature, _)) = self.signatures.remove(&oldest)
             {
                 self.bytes = self.bytes.saturating_sub(signature.len());

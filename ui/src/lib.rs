@@ -32,11 +32,19 @@ pub fn respond(method: &str, path: &str, accept_encoding: &str, if_none_match: &
     let mut headers = SECURITY.map(|(name, value)| (name, value.to_owned())).to_vec();
     if !matches!(method, "GET" | "HEAD") {
         headers.push(("allow", "GET, HEAD".to_owned()));
-        return Answer { status: 405, headers, body: b"" };
+        return Answer {
+            status: 405,
+            headers,
+            body: b"",
+        };
     }
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
         headers.push(("content-type", "text/plain; charset=utf-8".to_owned()));
-        return Answer { status: 404, headers, body: if method == "HEAD" { b"" } else { b"Not found" } };
+        return Answer {
+            status: 404,
+            headers,
+            body: if method == "HEAD" { b"" } else { b"Not found" },
+        };
     };
     let (encoding, body) = if accepts(accept_encoding, "br") {
         (Some("br"), asset.br)
@@ -50,15 +58,25 @@ pub fn respond(method: &str, path: &str, accept_encoding: &str, if_none_match: &
     headers.push(("content-type", asset.content_type.to_owned()));
     headers.push(("vary", "accept-encoding".to_owned()));
     headers.push(("cache-control", "no-cache".to_owned()));
-    let is_known = if_none_match.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
+    let is_known = if_none_match
+        .split(',')
+        .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
     headers.push(("etag", etag));
     if is_known {
-        return Answer { status: 304, headers, body: b"" };
+        return Answer {
+            status: 304,
+            headers,
+            body: b"",
+        };
     }
     if let Some(encoding) = encoding {
         headers.push(("content-encoding", encoding.to_owned()));
     }
-    Answer { status: 200, headers, body: if method == "HEAD" { b"" } else { body } }
+    Answer {
+        status: 200,
+        headers,
+        body: if method == "HEAD" { b"" } else { body },
+    }
 }
 
 /// Whether a client takes an encoding: named, and not with a weight of nought.
@@ -66,7 +84,12 @@ fn accepts(accept_encoding: &str, encoding: &str) -> bool {
     accept_encoding.split(',').any(|item| {
         let mut parts = item.split(';').map(str::trim);
         let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));
-        named && !parts.any(|weight| weight.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0)))
+        named
+            && !parts.any(|weight| {
+                weight
+                    .strip_prefix("q=")
+                    .is_some_and(|weight| weight.parse() == Ok(0.0))
+            })
     })
 }
 
@@ -87,15 +110,29 @@ mod tests {
     use super::*;
 
     fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
-        answer.headers.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+        answer
+            .headers
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or("", |(_, value)| value)
     }
 
     #[test]
     fn a_file_comes_in_the_best_form_that_the_client_takes() {
-        let cases = [("gzip, deflate, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip;q=0.5", "gzip"), ("", ""), ("identity", "")];
+        let cases = [
+            ("gzip, deflate, br", "br"),
+            ("gzip", "gzip"),
+            ("br;q=0, gzip;q=0.5", "gzip"),
+            ("", ""),
+            ("identity", ""),
+        ];
         for (accept, encoding) in cases {
             let answer = respond("GET", "/", accept, "");
-            assert_eq!((answer.status, header(&answer, "content-encoding")), (200, encoding), "{accept}");
+            assert_eq!(
+                (answer.status, header(&answer, "content-encoding")),
+                (200, encoding),
+                "{accept}"
+            );
             assert!(header(&answer, "content-security-policy").starts_with("default-src 'none'"));
         }
     }
@@ -104,7 +141,10 @@ mod tests {
     fn a_file_that_is_known_is_not_sent_again() {
         let first = respond("GET", "/assets/app.js", "br", "");
         let etag = header(&first, "etag").to_owned();
-        assert_eq!(respond("GET", "/assets/app.js", "br", &format!("\"x\", W/{etag}")).status, 304);
+        assert_eq!(
+            respond("GET", "/assets/app.js", "br", &format!("\"x\", W/{etag}")).status,
+            304
+        );
         assert_eq!(respond("GET", "/assets/app.js", "gzip", &etag).status, 200);
     }
 

@@ -7,7 +7,13 @@ use spin_sdk::{
 
 #[http_service]
 async fn page(request: Request) -> impl IntoResponse {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let answer = crate::respond(
         request.method().as_str(),
         request.uri().path(),

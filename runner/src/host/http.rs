@@ -60,7 +60,9 @@ impl Network {
         let mut store = rustls::RootCertStore::empty();
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for path in roots {
-            for certificate in CertificateDer::pem_file_iter(path).with_context(|| format!("cannot read {}", path.display()))? {
+            for certificate in
+                CertificateDer::pem_file_iter(path).with_context(|| format!("cannot read {}", path.display()))?
+            {
                 store.add(certificate.with_context(|| format!("{} is not PEM", path.display()))?)?;
             }
         }
@@ -69,7 +71,12 @@ impl Network {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_no_client_auth();
-        Ok(Self { tls, pooling, block_private, clients: Mutex::default() })
+        Ok(Self {
+            tls,
+            pooling,
+            block_private,
+            clients: Mutex::default(),
+        })
     }
 
     fn client(&self, connect_timeout: Duration) -> Connections {
@@ -77,11 +84,17 @@ impl Network {
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
-        clients.entry(connect_timeout).or_insert_with(|| self.connections(connect_timeout)).clone()
+        clients
+            .entry(connect_timeout)
+            .or_insert_with(|| self.connections(connect_timeout))
+            .clone()
     }
 
     fn connections(&self, connect_timeout: Duration) -> Connections {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver { block_private: self.block_private, system: GaiResolver::new() });
+        let mut tcp = HttpConnector::new_with_resolver(Resolver {
+            block_private: self.block_private,
+            system: GaiResolver::new(),
+        });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
@@ -119,7 +132,12 @@ impl Outbound {
             return Err(Error::HttpRequestDenied);
         }
         // Literal addresses never reach the resolver.
-        let literal = uri.host().and_then(|host| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok());
+        let literal = uri.host().and_then(|host| {
+            host.trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse::<IpAddr>()
+                .ok()
+        });
         if self.network.block_private && literal.is_some_and(is_private) {
             return Err(Error::DestinationIpProhibited);
         }
@@ -131,7 +149,14 @@ impl Outbound {
             .await
             .map_err(|_| Error::ConnectionReadTimeout)?
             .map_err(|error| classify(&error))?;
-        Ok(response.map(|body| Timed { body, idle, timer: Box::pin(tokio::time::sleep(idle)) }.boxed_unsync()))
+        Ok(response.map(|body| {
+            Timed {
+                body,
+                idle,
+                timer: Box::pin(tokio::time::sleep(idle)),
+            }
+            .boxed_unsync()
+        }))
     }
 }
 
@@ -178,9 +203,15 @@ impl tower_service::Service<Name> for Resolver {
         let found = self.system.call(name);
         Box::pin(async move {
             let all: Vec<SocketAddr> = found.await?.collect();
-            let public: Vec<_> = all.into_iter().filter(|address| !(block_private && is_private(address.ip()))).collect();
+            let public: Vec<_> = all
+                .into_iter()
+                .filter(|address| !(block_private && is_private(address.ip())))
+                .collect();
             if public.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "destination prohibited"));
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "destination prohibited",
+                ));
             }
             Ok(public.into_iter())
         })
@@ -218,7 +249,11 @@ impl Body for Timed {
 }
 
 fn origin(uri: &Uri) -> String {
-    format!("{}://{}", uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |authority| authority.as_str()))
+    format!(
+        "{}://{}",
+        uri.scheme_str().unwrap_or("https"),
+        uri.authority().map_or("", |authority| authority.as_str())
+    )
 }
 
 /// Finds the reason of a failure along the chain of its sources.
@@ -242,7 +277,9 @@ fn classify(error: &(dyn StdError + 'static)) -> Error {
                 io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
                 io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
                 io::ErrorKind::PermissionDenied => return Error::DestinationIpProhibited,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => return Error::DestinationUnavailable,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    return Error::DestinationUnavailable;
+                }
                 _ => {}
             }
         }
@@ -250,7 +287,10 @@ fn classify(error: &(dyn StdError + 'static)) -> Error {
             // The resolver's own refusal stands behind this one.
             let inner = error.source().and_then(|inner| inner.downcast_ref::<io::Error>());
             if inner.is_none_or(|inner| inner.kind() != io::ErrorKind::PermissionDenied) {
-                return Error::DnsError { rcode: None, info_code: None };
+                return Error::DnsError {
+                    rcode: None,
+                    info_code: None,
+                };
             }
         }
         source = error.source();

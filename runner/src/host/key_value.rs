@@ -78,7 +78,9 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
             if label != "default" {
                 return Ok(Err(Error::NoSuchStore));
             }
-            let Some(store) = state.shared.key_value.clone() else { return Ok(Err(Error::AccessDenied)) };
+            let Some(store) = state.shared.key_value.clone() else {
+                return Ok(Err(Error::AccessDenied));
+            };
             Ok(Ok(state.table.push(Handle(store))?))
         })
     }
@@ -141,11 +143,16 @@ async fn run<T: 'static, R: Send + 'static>(
     let (store, faults): (Arc<Store>, Arc<Faults>) = accessor.with(|mut access| {
         let state = access.get();
         state.shared.calls.key_value.fetch_add(1, Relaxed);
-        wasmtime::error::Ok((Arc::clone(&state.table.get(handle)?.0), Arc::clone(&state.shared.faults)))
+        wasmtime::error::Ok((
+            Arc::clone(&state.table.get(handle)?.0),
+            Arc::clone(&state.shared.faults),
+        ))
     })?;
     if let Some(message) = faults.key_value() {
         return Ok(Err(Error::Other(message)));
     }
     let result = tokio::task::spawn_blocking(move || work(&store)).await;
-    Ok(result.map_err(|error| Error::Other(error.to_string())).and_then(|result| result.map_err(|error| Error::Other(error.to_string()))))
+    Ok(result
+        .map_err(|error| Error::Other(error.to_string()))
+        .and_then(|result| result.map_err(|error| Error::Other(error.to_string()))))
 }

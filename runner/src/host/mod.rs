@@ -111,19 +111,33 @@ pub struct State {
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, wasi: WasiCtx) -> Self {
         let hooks = http::Hooks(Arc::clone(&shared));
-        Self { table: ResourceTable::new(), shared, connections: 0, wasi, http: WasiHttpCtx::new(), hooks }
+        Self {
+            table: ResourceTable::new(),
+            shared,
+            connections: 0,
+            wasi,
+            http: WasiHttpCtx::new(),
+            hooks,
+        }
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }
 

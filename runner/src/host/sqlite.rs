@@ -19,9 +19,7 @@ use wasmtime::{
 
 use super::{
     State, lock,
-    wit::spin::sqlite::sqlite::{
-        Error, Host, HostConnection, HostConnectionWithStore, QueryResult, RowResult, Value,
-    },
+    wit::spin::sqlite::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, QueryResult, RowResult, Value},
 };
 
 /// A connection in the hands of a component.
@@ -40,7 +38,9 @@ impl Lazy {
             let connection = Connection::open(&self.path).map_err(io)?;
             connection.busy_timeout(Duration::from_secs(5)).map_err(io)?;
             // A component may not reach other files.
-            connection.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(io)?;
+            connection
+                .set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_ATTACHED, 0)
+                .map_err(io)?;
             *slot = Some(connection);
         }
         slot.as_ref().map_or(Err(Error::InvalidConnection), work)
@@ -66,7 +66,9 @@ impl HostConnection for State {
 
     async fn last_insert_rowid(&mut self, handle: Resource<Handle>) -> wasmtime::Result<i64> {
         let lazy = &self.table.get(&handle)?.0;
-        Ok(lazy.with(|connection| Ok(connection.last_insert_rowid())).unwrap_or_default())
+        Ok(lazy
+            .with(|connection| Ok(connection.last_insert_rowid()))
+            .unwrap_or_default())
     }
 
     async fn changes(&mut self, handle: Resource<Handle>) -> wasmtime::Result<u64> {
@@ -91,12 +93,17 @@ impl<T: 'static> HostConnectionWithStore<T> for HasSelf<State> {
             if database != "default" {
                 return Ok(Err(Error::NoSuchDatabase));
             }
-            let Some(path) = state.shared.sqlite.clone() else { return Ok(Err(Error::AccessDenied)) };
+            let Some(path) = state.shared.sqlite.clone() else {
+                return Ok(Err(Error::AccessDenied));
+            };
             if state.connections >= MAX_CONNECTIONS {
                 return Ok(Err(Error::Io("too many connections opened".to_owned())));
             }
             state.connections += 1;
-            let handle = Handle(Arc::new(Lazy { path, connection: Mutex::new(None) }));
+            let handle = Handle(Arc::new(Lazy {
+                path,
+                connection: Mutex::new(None),
+            }));
             Ok(Ok(state.table.push(handle)?))
         })
     }
@@ -136,7 +143,9 @@ impl<T: 'static> HostConnectionWithStore<T> for HasSelf<State> {
     async fn last_insert_rowid_async(accessor: &Accessor<T, Self>, handle: Resource<Handle>) -> wasmtime::Result<i64> {
         accessor.with(|mut access| {
             let lazy = Arc::clone(&access.get().table.get(&handle)?.0);
-            Ok(lazy.with(|connection| Ok(connection.last_insert_rowid())).unwrap_or_default())
+            Ok(lazy
+                .with(|connection| Ok(connection.last_insert_rowid()))
+                .unwrap_or_default())
         })
     }
 
@@ -158,9 +167,14 @@ fn run(
     let mut statement = connection.prepare_cached(sql).map_err(io)?;
     let width = statement.column_count();
     let _ = columns.send(statement.column_names().into_iter().map(str::to_owned).collect());
-    let mut rows = statement.query(rusqlite::params_from_iter(parameters.into_iter().map(to_sql))).map_err(io)?;
+    let mut rows = statement
+        .query(rusqlite::params_from_iter(parameters.into_iter().map(to_sql)))
+        .map_err(io)?;
     while let Some(row) = rows.next().map_err(io)? {
-        let values = (0..width).map(|index| row.get(index).map(from_sql)).collect::<Result<_, _>>().map_err(io)?;
+        let values = (0..width)
+            .map(|index| row.get(index).map(from_sql))
+            .collect::<Result<_, _>>()
+            .map_err(io)?;
         if rows_out.blocking_send(RowResult { values }).is_err() {
             return Ok(());
         }

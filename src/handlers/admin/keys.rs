@@ -58,10 +58,23 @@ struct Add {
 async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
     let add: Add = parse(&body)?;
     if add.keys.len() > MOST_KEYS {
-        return Err(ApiError::invalid("keys", format!("At most {MOST_KEYS} keys can be added in one call.")));
+        return Err(ApiError::invalid(
+            "keys",
+            format!("At most {MOST_KEYS} keys can be added in one call."),
+        ));
     }
-    let told = add.api_type.as_deref().filter(|name| !name.is_empty()).map(api_type).transpose()?;
-    let base_url = match add.custom_endpoint.as_deref().map(str::trim).filter(|url| !url.is_empty()) {
+    let told = add
+        .api_type
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .map(api_type)
+        .transpose()?;
+    let base_url = match add
+        .custom_endpoint
+        .as_deref()
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
+    {
         Some(url) => endpoint::parse(url, context.settings.allow_private_endpoints)
             .map_err(|why| ApiError::invalid("customEndpoint", why))?,
         None => String::new(),
@@ -111,10 +124,20 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
     let added = keys::add(database, &fresh, context.started).await?;
     let duplicates = fresh.len() as u64 - added + repeated;
     if added > 0 {
-        keys::record(database, "admin", "keys_added", &format!("{added} keys"), context.started).await?;
+        keys::record(
+            database,
+            "admin",
+            "keys_added",
+            &format!("{added} keys"),
+            context.started,
+        )
+        .await?;
         context.app.forget();
     }
-    let message = format!("{added} added, {duplicates} already there, {} not usable", invalid.len());
+    let message = format!(
+        "{added} added, {duplicates} already there, {} not usable",
+        invalid.len()
+    );
     handlers::json(
         StatusCode::OK,
         &json!({ "success": true, "added": added, "duplicates": duplicates, "invalid": invalid, "message": message }),
@@ -124,7 +147,10 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
 async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
     let query = Query::read(query);
     let filter = Filter {
-        status: query.text("status").map(|status| known_status(&status).map(|()| status)).transpose()?,
+        status: query
+            .text("status")
+            .map(|status| known_status(&status).map(|()| status))
+            .transpose()?,
         api_type: query.text("apiType").map(|name| api_type(&name)).transpose()?,
         group: query.get("group"),
         endpoint: query.text("endpoint"),
@@ -138,7 +164,8 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
         Some(name) => (name, true),
         None => (sort.as_str(), false),
     };
-    let sort = Sort::parse(name).ok_or_else(|| ApiError::invalid("sort", format!("Keys cannot be sorted by '{name}'.")))?;
+    let sort =
+        Sort::parse(name).ok_or_else(|| ApiError::invalid("sort", format!("Keys cannot be sorted by '{name}'.")))?;
     let paged = page.is_some() || size.is_some();
     let size = size.unwrap_or(50);
     let page = Page {
@@ -150,15 +177,39 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
     let masked = query.text("mask").is_some_and(|mask| mask == "true" || mask == "1");
     let (database, now) = (&context.instance().database, context.started);
     let rows = keys::list(database, &filter, page, now).await?;
-    let counts = keys::counts(database, &Filter { status: None, ..filter.clone() }, now).await?;
-    let total = counts.iter().filter(|(status, _)| filter.status.as_ref().is_none_or(|only| only == status));
+    let counts = keys::counts(
+        database,
+        &Filter {
+            status: None,
+            ..filter.clone()
+        },
+        now,
+    )
+    .await?;
+    let total = counts
+        .iter()
+        .filter(|(status, _)| filter.status.as_ref().is_none_or(|only| only == status));
     let total: i64 = total.map(|(_, count)| count).sum();
-    let mut by_status = json!({ "active": 0, "cooling_down": 0, "dead": 0, "disabled": 0 });
-    for (status, count) in counts {
-        by_status[status] = count.into();
-    }
-    let shown = rows.iter().map(|row| shown(context, row, masked)).collect::<Result<Vec<_>, _>>()?;
-    handlers::json(StatusCode::OK, &json!({ "keys": shown, "total": total, "counts": by_status }))
+    let count = |status: &str| {
+        counts
+            .iter()
+            .find(|(known, _)| known == status)
+            .map_or(0, |(_, count)| *count)
+    };
+    let by_status = json!({
+        "active": count("active"),
+        "cooling_down": count("cooling_down"),
+        "dead": count("dead"),
+        "disabled": count("disabled"),
+    });
+    let shown = rows
+        .iter()
+        .map(|row| shown(context, row, masked))
+        .collect::<Result<Vec<_>, _>>()?;
+    handlers::json(
+        StatusCode::OK,
+        &json!({ "keys": shown, "total": total, "counts": by_status }),
+    )
 }
 
 /// What `PATCH /api/keys` takes.
@@ -195,7 +246,14 @@ async fn change<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<
     let filter = selection.filter(context)?;
     let database = &context.instance().database;
     let changed = keys::change(database, &filter, &change, context.started).await?;
-    keys::record(database, "admin", "keys_changed", &format!("{changed} keys"), context.started).await?;
+    keys::record(
+        database,
+        "admin",
+        "keys_changed",
+        &format!("{changed} keys"),
+        context.started,
+    )
+    .await?;
     context.app.forget();
     handlers::json(StatusCode::OK, &json!({ "success": true, "changed": changed }))
 }
@@ -205,10 +263,20 @@ async fn delete<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<
     let filter = selection.filter(context)?;
     let database = &context.instance().database;
     let deleted = keys::delete(database, &filter, context.started).await?;
-    keys::record(database, "admin", "keys_deleted", &format!("{deleted} keys"), context.started).await?;
+    keys::record(
+        database,
+        "admin",
+        "keys_deleted",
+        &format!("{deleted} keys"),
+        context.started,
+    )
+    .await?;
     context.app.forget();
     let message = format!("{deleted} deleted");
-    handlers::json(StatusCode::OK, &json!({ "success": true, "deleted": deleted, "message": message }))
+    handlers::json(
+        StatusCode::OK,
+        &json!({ "success": true, "deleted": deleted, "message": message }),
+    )
 }
 
 /// Which keys a change is for: exactly one of the three.
@@ -233,12 +301,30 @@ struct Wanted {
 impl Selection {
     fn filter<P: Ports>(self, context: &Context<P>) -> Result<Filter, ApiError> {
         match self {
-            Self { keys: Some(keys), ids: None, filter: None } => {
+            Self {
+                keys: Some(keys),
+                ids: None,
+                filter: None,
+            } => {
                 let hashes = keys.iter().map(|key| context.vault.digest(key.trim())).collect();
-                Ok(Filter { hashes: Some(hashes), ..Filter::default() })
+                Ok(Filter {
+                    hashes: Some(hashes),
+                    ..Filter::default()
+                })
             }
-            Self { keys: None, ids: Some(ids), filter: None } => Ok(Filter { ids: Some(ids), ..Filter::default() }),
-            Self { keys: None, ids: None, filter: Some(wanted) } => {
+            Self {
+                keys: None,
+                ids: Some(ids),
+                filter: None,
+            } => Ok(Filter {
+                ids: Some(ids),
+                ..Filter::default()
+            }),
+            Self {
+                keys: None,
+                ids: None,
+                filter: Some(wanted),
+            } => {
                 wanted.status.as_deref().map(known_status).transpose()?;
                 Ok(Filter {
                     status: wanted.status,
@@ -249,7 +335,10 @@ impl Selection {
                     ..Filter::default()
                 })
             }
-            _ => Err(ApiError::invalid("keys", "Say which keys: exactly one of 'keys', 'ids' and 'filter'.")),
+            _ => Err(ApiError::invalid(
+                "keys",
+                "Say which keys: exactly one of 'keys', 'ids' and 'filter'.",
+            )),
         }
     }
 }
@@ -277,8 +366,8 @@ fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, masked: bool) -> Result<V
         "requests": row.requests,
         "failures": row.failures,
     });
-    if !masked {
-        key["api_key"] = context.open(&row.stored)?.expose().into();
+    if let Some(key) = key.as_object_mut().filter(|_| !masked) {
+        key.insert("api_key".to_owned(), context.open(&row.stored)?.expose().into());
     }
     Ok(key)
 }
@@ -293,7 +382,10 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
         let message = error.to_string();
         // serde names the field between backquotes where it knows it.
         let param = message.split('`').nth(1).map(str::to_owned);
-        ApiError { param, ..ApiError::bad_request(format!("The body is not what this route takes: {message}.")) }
+        ApiError {
+            param,
+            ..ApiError::bad_request(format!("The body is not what this route takes: {message}."))
+        }
     })
 }
 
@@ -305,12 +397,19 @@ fn known_status(status: &str) -> Result<(), ApiError> {
     if matches!(status, "active" | "cooling_down" | "dead" | "disabled") {
         return Ok(());
     }
-    Err(ApiError::invalid("status", "'status' must be active, cooling_down, dead or disabled."))
+    Err(ApiError::invalid(
+        "status",
+        "'status' must be active, cooling_down, dead or disabled.",
+    ))
 }
 
 /// A hint alone: no key is refused for its shape.
 fn by_shape(key: &str) -> ApiType {
-    if key.starts_with("AIza") || key.starts_with("AQ.") { ApiType::Gemini } else { ApiType::OpenAi }
+    if key.starts_with("AIza") || key.starts_with("AQ.") {
+        ApiType::Gemini
+    } else {
+        ApiType::OpenAi
+    }
 }
 
 fn key_shape(key: &str) -> Result<(), &'static str> {
@@ -324,22 +423,32 @@ fn key_shape(key: &str) -> Result<(), &'static str> {
 
 fn check(change: &Change, place: &str) -> Result<(), ApiError> {
     let within = |name: &str, value: Option<i64>, least: i64, most: i64| match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(ApiError::invalid(format!("{place}{name}"), format!("'{name}' must be from {least} to {most}.")))
-        }
+        Some(value) if !(least..=most).contains(&value) => Err(ApiError::invalid(
+            format!("{place}{name}"),
+            format!("'{name}' must be from {least} to {most}."),
+        )),
         _ => Ok(()),
     };
     within("priority", change.priority, -1000, 1000)?;
     within("weight", change.weight, 1, 1000)?;
-    for (name, text, most) in
-        [("group", &change.group, 64), ("note", &change.note, 1000), ("project", &change.project, 64)]
-    {
-        if text.as_ref().is_some_and(|text| text.chars().count() > most || text.chars().any(char::is_control)) {
+    for (name, text, most) in [
+        ("group", &change.group, 64),
+        ("note", &change.note, 1000),
+        ("project", &change.project, 64),
+    ] {
+        if text
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > most || text.chars().any(char::is_control))
+        {
             let message = format!("'{name}' must be at most {most} characters on one line.");
             return Err(ApiError::invalid(format!("{place}{name}"), message));
         }
     }
-    if change.group.as_ref().is_some_and(|group| group.contains('/') || RESERVED.contains(&group.as_str())) {
+    if change
+        .group
+        .as_ref()
+        .is_some_and(|group| group.contains('/') || RESERVED.contains(&group.as_str()))
+    {
         let message = "'group' is the first part of a path: it must not have a slash, nor be a path of KeyStorm's own.";
         return Err(ApiError::invalid(format!("{place}group"), message));
     }
@@ -351,13 +460,20 @@ struct Query(Vec<(String, String)>);
 
 impl Query {
     fn read(query: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -368,7 +484,10 @@ impl Query {
         let Some(value) = self.text(name) else { return Ok(None) };
         match value.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(ApiError::invalid(name, format!("'{name}' must be a whole number from {least} to {most}."))),
+            _ => Err(ApiError::invalid(
+                name,
+                format!("'{name}' must be a whole number from {least} to {most}."),
+            )),
         }
     }
 }

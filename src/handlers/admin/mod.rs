@@ -26,7 +26,10 @@ pub async fn answer<P: Ports>(
     match route {
         Admin::Keys => keys::answer(&context, request).await,
         Admin::Secret(id) => keys::secret(&context, id).await,
-        _ => Err(ApiError::not_found("unknown_url", "This part of the administrator's API does not exist in this version.")),
+        _ => Err(ApiError::not_found(
+            "unknown_url",
+            "This part of the administrator's API does not exist in this version.",
+        )),
     }
 }
 

@@ -17,22 +17,25 @@ use crate::{
 
 /// Lets the administrator pass: by the password as a bearer, by a session's cookie, or by the password in that cookie, as
 /// older scripts send it.
-pub(super) async fn require<P: Ports>(
-    context: &Context<P>,
-    request: &Request<P::RequestBody>,
-) -> Result<(), ApiError> {
-    let missing = || ApiError::unauthorized("Sign in first, or send the administrator's key as `Authorization: Bearer KEY`.");
+pub(super) async fn require<P: Ports>(context: &Context<P>, request: &Request<P::RequestBody>) -> Result<(), ApiError> {
+    let missing =
+        || ApiError::unauthorized("Sign in first, or send the administrator's key as `Authorization: Bearer KEY`.");
     if let Some(given) = auth::bearer(&request.headers) {
         throttle(context, request).await?;
         if auth::admin_password(&context.settings, &request.headers, given)? {
             return Ok(());
         }
         fail(context, request).await;
-        return Err(ApiError::unauthorized("The administrator's key is wrong (variable home_access_key)."));
+        return Err(ApiError::unauthorized(
+            "The administrator's key is wrong (variable home_access_key).",
+        ));
     }
     let cookie = auth::cookie(&request.headers, COOKIE).ok_or_else(missing)?;
     if !auth::is_same_origin(request) {
-        return Err(ApiError::forbidden("cross_origin", "A change that a cookie vouches for has to come from the page itself."));
+        return Err(ApiError::forbidden(
+            "cross_origin",
+            "A change that a cookie vouches for has to come from the page itself.",
+        ));
     }
     if session(context, cookie).await?.is_some() {
         return Ok(());
@@ -54,13 +57,31 @@ pub(super) async fn login<P: Ports>(
         key: String,
     }
     throttle(context, &request).await?;
-    let Request { headers, body, scheme, authority, method, path, query } = request;
+    let Request {
+        headers,
+        body,
+        scheme,
+        authority,
+        method,
+        path,
+        query,
+    } = request;
     let body = read_body(&headers, body, LOGIN_BYTES).await?;
-    let request = Request { headers, body: (), scheme, authority, method, path, query };
+    let request = Request {
+        headers,
+        body: (),
+        scheme,
+        authority,
+        method,
+        path,
+        query,
+    };
     let login: Login = serde_json::from_slice(&body).map_err(|_| ApiError::missing("key"))?;
     if !auth::admin_password(&context.settings, &request.headers, &login.key)? {
         fail(context, &request).await;
-        return Err(ApiError::unauthorized("The administrator's key is wrong (variable home_access_key)."));
+        return Err(ApiError::unauthorized(
+            "The administrator's key is wrong (variable home_access_key).",
+        ));
     }
     let ports = context.ports();
     ports.delete(&throttle_name(&request)).await.map_err(failed)?;
@@ -68,11 +89,20 @@ pub(super) async fn login<P: Ports>(
     ports.random(&mut id);
     let id = hex(&id);
     let now = context.started;
-    let stored = Session { created_at: now.0, last_seen_at: now.0 };
-    ports.set(&session_name(&id), &json_bytes(&stored)?).await.map_err(failed)?;
+    let stored = Session {
+        created_at: now.0,
+        last_seen_at: now.0,
+    };
+    ports
+        .set(&session_name(&id), &json_bytes(&stored)?)
+        .await
+        .map_err(failed)?;
     let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
     let secure = if request.scheme == "https" { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", SESSION_MS / 1000);
+    let cookie = format!(
+        "{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
+        SESSION_MS / 1000
+    );
     response.headers.insert(header::SET_COOKIE, value(&cookie)?);
     Ok(response)
 }
@@ -83,7 +113,10 @@ pub(super) async fn logout<P: Ports>(
     request: &Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     if !auth::is_same_origin(request) {
-        return Err(ApiError::forbidden("cross_origin", "Signing out has to come from the page itself."));
+        return Err(ApiError::forbidden(
+            "cross_origin",
+            "Signing out has to come from the page itself.",
+        ));
     }
     if let Some(id) = auth::cookie(&request.headers, COOKIE) {
         context.ports().delete(&session_name(id)).await.map_err(failed)?;
@@ -145,8 +178,12 @@ struct Throttle {
 
 async fn session<P: Ports>(context: &Context<P>, id: &str) -> Result<Option<Session>, ApiError> {
     let name = session_name(id);
-    let Some(stored) = context.ports().get(&name).await.map_err(failed)? else { return Ok(None) };
-    let Ok(mut session) = serde_json::from_slice::<Session>(&stored) else { return Ok(None) };
+    let Some(stored) = context.ports().get(&name).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let Ok(mut session) = serde_json::from_slice::<Session>(&stored) else {
+        return Ok(None);
+    };
     let now = context.started;
     if now.since(UnixMillis(session.created_at)) > SESSION_MS {
         context.ports().delete(&name).await.map_err(failed)?;
@@ -154,7 +191,11 @@ async fn session<P: Ports>(context: &Context<P>, id: &str) -> Result<Option<Sess
     }
     if now.since(UnixMillis(session.last_seen_at)) > SEEN_EVERY_MS {
         session.last_seen_at = now.0;
-        context.ports().set(&name, &json_bytes(&session)?).await.map_err(failed)?;
+        context
+            .ports()
+            .set(&name, &json_bytes(&session)?)
+            .await
+            .map_err(failed)?;
     }
     Ok(Some(session))
 }
@@ -162,10 +203,14 @@ async fn session<P: Ports>(context: &Context<P>, id: &str) -> Result<Option<Sess
 /// Refuses an address that has failed too often, for as long as it has to wait.
 async fn throttle<P: Ports, B>(context: &Context<P>, request: &Request<B>) -> Result<(), ApiError> {
     let stored = context.ports().get(&throttle_name(request)).await.map_err(failed)?;
-    let throttle: Throttle = stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+    let throttle: Throttle = stored
+        .and_then(|stored| serde_json::from_slice(&stored).ok())
+        .unwrap_or_default();
     let wait = throttle.until.saturating_sub(context.started.0);
     if wait > 0 {
-        return Err(ApiError::throttled(u64::try_from(wait).unwrap_or_default().div_ceil(1000)));
+        return Err(ApiError::throttled(
+            u64::try_from(wait).unwrap_or_default().div_ceil(1000),
+        ));
     }
     Ok(())
 }
@@ -174,7 +219,9 @@ async fn throttle<P: Ports, B>(context: &Context<P>, request: &Request<B>) -> Re
 async fn fail<P: Ports, B>(context: &Context<P>, request: &Request<B>) {
     let name = throttle_name(request);
     let stored = context.ports().get(&name).await.ok().flatten();
-    let mut throttle: Throttle = stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+    let mut throttle: Throttle = stored
+        .and_then(|stored| serde_json::from_slice(&stored).ok())
+        .unwrap_or_default();
     throttle.failures = throttle.failures.saturating_add(1);
     if throttle.failures >= FREE_FAILURES {
         let doublings = (throttle.failures - FREE_FAILURES).min(20);
@@ -187,7 +234,10 @@ async fn fail<P: Ports, B>(context: &Context<P>, request: &Request<B>) {
 }
 
 fn throttle_name<B>(request: &Request<B>) -> String {
-    format!("throttle:{}", auth::client_address(&request.headers).unwrap_or("unknown"))
+    format!(
+        "throttle:{}",
+        auth::client_address(&request.headers).unwrap_or("unknown")
+    )
 }
 
 fn session_name(id: &str) -> String {
@@ -195,10 +245,12 @@ fn session_name(id: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {

@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine: `make up` and `make test`. The rest are thin names.
+
+RUNNER := target/release/keystorm-runner
+
+.PHONY: up test setup build check demo clean help
+.DEFAULT_GOAL := help
+
+up: build ## set up, build, serve at http://127.0.0.1:3000
+	$(RUNNER) up
+
+test: build target/.clients ## set up, run every test
+	cargo nextest run --locked --package keystorm --package keystorm-ui
+	cargo nextest run --locked --release --package keystorm-runner
+	target/venv/bin/python -m pytest -q tests/clients
+	node --test tests/clients/
+
+setup: ## install what builds and tests need
+	scripts/setup.sh
+
+build: setup ## build both components and the runner
+	scripts/build-component.sh keystorm
+	scripts/build-component.sh keystorm-ui
+	cargo build --locked --release --package keystorm-runner --package keystorm-bench
+
+target/.clients: tests/clients/requirements.txt tests/clients/package-lock.json
+	scripts/setup-clients.sh
+	touch $@
+
+check: setup ## formatting, lints, documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --exclude keystorm-runner --all-targets -- -D warnings
+	cargo clippy --locked --release --package keystorm-runner --all-targets -- -D warnings
+	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
+	for file in static/*.js static/i18n/*.js; do node --check --input-type=module < $$file || exit 1; done
+
+demo: build ## the same with a mock upstream and made-up keys: no account needed
+	scripts/demo.sh
+
+clean: ## remove what was built
+	cargo clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
