@@ -255,7 +255,7 @@ impl<P: Ports> Relay<P> {
             let now = self.0.ports.now();
             let message = redact(&judgement.message, Some(lease.key.secret.expose()));
             let key = lease.key.secret.masked();
-            let (storm, step) = {
+            let (storm, rests, step) = {
                 let mut pool = self.0.pool.borrow_mut();
                 pool.failed(&lease, &judgement, &message, now);
                 let step = walk.failed(
@@ -266,14 +266,16 @@ impl<P: Ports> Relay<P> {
                     now,
                     self.0.ports.seed(),
                 );
-                (pool.storm(&lease, now), step)
+                (pool.storm(&lease, now), pool.resting(&lease, now), step)
             };
             self.flush_later();
+            let wait = rests.map_or(DEFAULT_WAIT_S, |until| seconds(until, now));
             let bad = Bad {
                 judgement,
                 message,
                 upstream,
                 key,
+                wait,
             };
             if let Some(until) = storm {
                 let mut failure = bad.into_failure(target, &walk);
@@ -350,7 +352,7 @@ impl<P: Ports> Relay<P> {
             if walk.tried_any() {
                 // The database has to know of the keys that failed, or it would deal them again.
                 self.flush().await;
-                walk.redrawn(now);
+                walk.redrawn();
             }
             let start = match draw.bucket {
                 Some(bucket) => i64::from(bucket) << 25,
@@ -479,6 +481,8 @@ struct Bad {
     message: String,
     upstream: Option<(StatusCode, HeaderMap, Bytes)>,
     key: String,
+    /// Seconds until its key serves again.
+    wait: u64,
 }
 
 impl Bad {
@@ -494,8 +498,8 @@ impl Bad {
             Fault::Region => ApiError::region(self.message),
             Fault::Credential => ApiError::no_available_keys("Every key that was tried was refused by its provider."),
             Fault::Model => ApiError::model_not_found(&target.model, &self.message),
-            Fault::Quota => ApiError::insufficient_quota(3600),
-            Fault::RateLimit => ApiError::rate_limited(30),
+            Fault::Quota => ApiError::insufficient_quota(self.wait),
+            Fault::RateLimit => ApiError::rate_limited(self.wait),
             Fault::Overload if status == Some(StatusCode::SERVICE_UNAVAILABLE) => ApiError::overloaded(self.message),
             Fault::Overload | Fault::Transport | Fault::MidStream => ApiError::upstream(self.message),
             Fault::Timeout => ApiError::timeout(self.message),
@@ -537,6 +541,9 @@ fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
 
 /// The largest part of an error's body that is read.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
+
+/// What a client is told to wait where nothing says how long.
+const DEFAULT_WAIT_S: u64 = 30;
 
 /// How often one request is mended for one key.
 const MOST_ADAPTATIONS: u32 = 3;

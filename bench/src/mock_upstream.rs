@@ -5,7 +5,10 @@
 //! `GET /__calls` tells how often each key was used.
 
 #![allow(clippy::print_stdout, reason = "a command-line program says where it listens")]
-#![allow(clippy::indexing_slicing, reason = "a JSON value that is indexed yields null where it has nothing")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value that is indexed yields null where it has nothing"
+)]
 
 use std::{
     collections::BTreeMap,

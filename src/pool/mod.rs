@@ -330,7 +330,7 @@ impl Pool {
             });
         }
         // The hand was a part of the pool: there may be others, once the database knows what this instance has learnt.
-        if hand.is_partial() && walk.may_redraw(hand.drawn_at) {
+        if hand.is_partial() && walk.may_redraw() {
             return Leased::NeedHand(draw);
         }
         Leased::Exhausted(self.exhausted(hand, target, walk, now))
@@ -434,6 +434,13 @@ impl Pool {
     /// When an endpoint that is in a storm serves this model again.
     pub fn storm(&self, lease: &Lease, now: UnixMillis) -> Option<UnixMillis> {
         self.storms.until(&lease.key.base_url, &lease.model, now)
+    }
+
+    /// When a key serves this model again.
+    pub fn resting(&self, lease: &Lease, now: UnixMillis) -> Option<UnixMillis> {
+        self.memory
+            .rest_of(&lease.key, &lease.model, now)
+            .map(|(until, _)| until)
     }
 
     /// What is to be written, and nothing twice.

@@ -20,7 +20,6 @@ pub struct Walk {
     few: u32,
     upstream_failures: u32,
     retried_same: bool,
-    redrawn_at: Option<UnixMillis>,
     redraws: u32,
     deadline: UnixMillis,
     preferred: Option<Lease>,
@@ -47,7 +46,6 @@ impl Walk {
             few: 0,
             upstream_failures: 0,
             retried_same: false,
-            redrawn_at: None,
             redraws: 0,
             deadline: now.plus(settings.attempt_deadline_ms),
             preferred: None,
@@ -114,15 +112,14 @@ impl Walk {
         self.preferred.take()
     }
 
-    /// Whether a hand that was drawn then may be drawn again: each one once, and not without end.
-    pub(super) fn may_redraw(&self, drawn_at: UnixMillis) -> bool {
-        self.tried_any() && self.redraws < MOST_REDRAWS && self.redrawn_at != Some(drawn_at)
+    /// Whether another hand may be drawn once one is used up: not without end.
+    pub(super) const fn may_redraw(&self) -> bool {
+        self.tried_any() && self.redraws < MOST_REDRAWS
     }
 
     /// A hand was drawn again for this request.
-    pub fn redrawn(&mut self, now: UnixMillis) {
+    pub const fn redrawn(&mut self) {
         self.redraws += 1;
-        self.redrawn_at = Some(now);
     }
 }
 

@@ -1,0 +1,254 @@
+//! A host for tests: a scripted upstream, the real SQL in memory, a clock that moves when somebody waits.
+
+#![allow(unreachable_pub, reason = "what a test's module shows is for its own test alone")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use futures::{executor::block_on, future::LocalBoxFuture};
+use http::{HeaderMap, StatusCode};
+use keystorm::ports::{
+    ClientGone, Connection, Inbound, KeyValueError, Outbound, Ports, ReadBody, Row, Sink, SqlError, TransportError,
+    UnixMillis, Value,
+};
+
+/// What the upstream answers to a key.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A status, headers and a body.
+    Head(u16, Vec<(&'static str, &'static str)>, &'static str),
+    /// No answer.
+    Transport(TransportError),
+}
+
+type Script = Box<dyn FnMut(&str, u64) -> Answer>;
+
+/// The host. Cloning yields another handle to the same one.
+#[derive(Clone)]
+pub struct FakePorts(Rc<World>);
+
+struct World {
+    database: String,
+    /// Keeps the database in memory alive.
+    _keeper: rusqlite::Connection,
+    sql_fault: RefCell<Option<SqlError>>,
+    key_value: RefCell<BTreeMap<String, Vec<u8>>>,
+    now: Cell<i64>,
+    seed: Cell<u64>,
+    script: RefCell<Script>,
+    calls: RefCell<HashMap<String, u64>>,
+    spawned: RefCell<VecDeque<LocalBoxFuture<'static, ()>>>,
+    variables: String,
+}
+
+impl FakePorts {
+    /// A host whose upstream answers by key and by how often that key was asked before.
+    pub fn new(variables: &str, script: impl FnMut(&str, u64) -> Answer + 'static) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let database = format!(
+            "file:keystorm-test-{}?mode=memory&cache=shared",
+            NUMBER.fetch_add(1, Relaxed)
+        );
+        Self(Rc::new(World {
+            _keeper: rusqlite::Connection::open(&database).unwrap(),
+            database,
+            sql_fault: RefCell::default(),
+            key_value: RefCell::default(),
+            now: Cell::new(1_795_392_000_000),
+            seed: Cell::new(7),
+            script: RefCell::new(Box::new(script)),
+            calls: RefCell::default(),
+            spawned: RefCell::default(),
+            variables: variables.to_owned(),
+        }))
+    }
+
+    /// Runs what was spawned, and what that spawns.
+    pub fn drain(&self) {
+        loop {
+            let Some(work) = self.0.spawned.borrow_mut().pop_front() else {
+                return;
+            };
+            block_on(work);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, ms: i64) {
+        self.0.now.set(self.0.now.get() + ms);
+    }
+
+    /// Makes every statement fail, or none again.
+    pub fn fail_sql(&self, error: Option<SqlError>) {
+        self.0.sql_fault.replace(error);
+    }
+
+    /// How often each key was used.
+    pub fn calls(&self) -> HashMap<String, u64> {
+        self.0.calls.borrow().clone()
+    }
+
+    /// Reads the database as it is.
+    pub fn rows(&self, sql: &str) -> Vec<Row> {
+        block_on(async { self.connect().await?.execute(sql, &[]).await }).unwrap()
+    }
+}
+
+impl Ports for FakePorts {
+    type RequestBody = Pieces;
+    type ResponseBody = Pieces;
+    type Sink = Collected;
+    type Connection = Sqlite;
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.now.get())
+    }
+
+    fn seed(&self) -> u64 {
+        // SplitMix64's increment: every seed is another one, the same in every run.
+        let seed = self.0.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.seed.set(seed);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 27)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = self.seed() as u8);
+    }
+
+    async fn sleep(&self, ms: u64) {
+        self.advance(ms as i64);
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.0.spawned.borrow_mut().push_back(Box::pin(work));
+    }
+
+    fn log(&self, _: &str) {}
+
+    async fn variable(&self, _: &str) -> Result<Option<String>, String> {
+        Ok(Some(self.0.variables.clone()))
+    }
+
+    async fn send(&self, request: Outbound<Pieces>) -> Result<Inbound<Pieces>, TransportError> {
+        let key = request.headers["authorization"]
+            .to_str()
+            .unwrap()
+            .trim_start_matches("Bearer ")
+            .to_owned();
+        let before = {
+            let mut calls = self.0.calls.borrow_mut();
+            let count = calls.entry(key.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        self.advance(1);
+        match (self.0.script.borrow_mut())(&key, before) {
+            Answer::Transport(error) => Err(error),
+            Answer::Head(status, headers, body) => Ok(Inbound {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                    .collect::<HeaderMap>(),
+                body: Pieces::of(body),
+            }),
+        }
+    }
+
+    async fn connect(&self) -> Result<Sqlite, SqlError> {
+        let connection = rusqlite::Connection::open(&self.0.database).map_err(failed)?;
+        Ok(Sqlite(connection, self.clone()))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(self.0.key_value.borrow().get(key).cloned())
+    }
+
+    async fn set(&self, key: &str, value: &[u8]) -> Result<(), KeyValueError> {
+        self.0.key_value.borrow_mut().insert(key.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        self.0.key_value.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<String>, KeyValueError> {
+        Ok(self.0.key_value.borrow().keys().cloned().collect())
+    }
+}
+
+/// A body in pieces.
+#[derive(Debug)]
+pub struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// A body of one piece.
+    pub fn of(text: &str) -> Self {
+        Self(VecDeque::from([Bytes::from(text.to_owned())]))
+    }
+}
+
+impl ReadBody for Pieces {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
+        Ok(self.0.pop_front())
+    }
+}
+
+/// A streamed answer, collected.
+pub struct Collected;
+
+impl Sink for Collected {
+    async fn write(&mut self, _: Bytes) -> Result<(), ClientGone> {
+        Ok(())
+    }
+}
+
+/// A connection to the database in memory.
+pub struct Sqlite(rusqlite::Connection, FakePorts);
+
+impl Connection for Sqlite {
+    async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        if let Some(error) = self.1.0.sql_fault.borrow().clone() {
+            return Err(error);
+        }
+        let parameters = rusqlite::params_from_iter(parameters.iter().map(|value| match value {
+            Value::Null => rusqlite::types::Value::Null,
+            Value::Integer(number) => rusqlite::types::Value::Integer(*number),
+            Value::Real(number) => rusqlite::types::Value::Real(*number),
+            Value::Text(text) => rusqlite::types::Value::Text(text.clone()),
+            Value::Blob(bytes) => rusqlite::types::Value::Blob(bytes.clone()),
+        }));
+        let mut statement = self.0.prepare(sql).map_err(failed)?;
+        let width = statement.column_count();
+        let mut rows = statement.query(parameters).map_err(failed)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let values = (0..width).map(|index| match row.get::<_, rusqlite::types::Value>(index).unwrap() {
+                rusqlite::types::Value::Null => Value::Null,
+                rusqlite::types::Value::Integer(number) => Value::Integer(number),
+                rusqlite::types::Value::Real(number) => Value::Real(number),
+                rusqlite::types::Value::Text(text) => Value::Text(text),
+                rusqlite::types::Value::Blob(bytes) => Value::Blob(bytes),
+            });
+            all.push(Row(values.collect()));
+        }
+        Ok(all)
+    }
+}
+
+fn failed(error: rusqlite::Error) -> SqlError {
+    let text = error.to_string();
+    if text.contains("locked") {
+        SqlError::Busy
+    } else {
+        SqlError::Other(text)
+    }
+}
