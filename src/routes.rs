@@ -111,6 +111,12 @@ pub fn route(method: &Method, path: &str) -> Result<Route, ApiError> {
         return Ok(Route::Preflight);
     }
     let (group, rest) = split_group(path);
+    // Clients that were set up for Google's own OpenAI layer reach the same routes by its paths.
+    if let Some((openai, methods)) = rest.strip_prefix("/v1beta/openai").map(openai)
+        && !matches!(openai, OpenAi::Other(_))
+    {
+        return allowed(method, methods).map(|()| Route::OpenAi(openai, group));
+    }
     if let Some(gemini) = gemini(rest) {
         return Ok(Route::Gemini(gemini, group));
     }
@@ -350,7 +356,17 @@ mod tests {
             (
                 "POST",
                 "/v1beta/openai/chat/completions",
-                gemini_route("/v1beta/openai/chat/completions", None, None, ""),
+                openai_route(OpenAi::Chat, ""),
+            ),
+            (
+                "POST",
+                "/g/v1beta/openai/embeddings",
+                openai_route(OpenAi::Embeddings, "g"),
+            ),
+            (
+                "POST",
+                "/v1beta/openai/images",
+                gemini_route("/v1beta/openai/images", None, None, ""),
             ),
             ("OPTIONS", "/v1/anything", Route::Preflight),
             ("GET", "/healthz", Route::Health),

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`: JSON that names a model.
 
 use crate::{
     error::ApiError,
@@ -7,10 +7,11 @@ use crate::{
     ports::{Ports, Request, Response},
 };
 
-/// Answers a chat request: the pools that may serve its model are asked one after the other, a later one only where the one
-/// before has no keys at all.
-pub async fn chat<P: Ports>(
+/// Answers a request: the pools that may serve its model are asked one after the other, a later one only where the one before
+/// has no keys at all. Gemini's models are reached through Google's own OpenAI layer.
+pub async fn answer<P: Ports>(
     context: Context<P>,
+    path: &str,
     group: String,
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
@@ -21,8 +22,13 @@ pub async fn chat<P: Ports>(
     let mut without_keys = None;
     for choice in choices {
         let answer = match choice.api_type {
-            ApiType::OpenAi => passthrough::json(&context, "/chat/completions", &group, &head, &body, &choice).await,
-            ApiType::Gemini => return Err(ApiError::model_not_found(&model, "Gemini is not spoken yet.")),
+            ApiType::OpenAi => passthrough::json(&context, path, &group, &head, &body, &choice).await,
+            ApiType::Gemini => {
+                let path = format!("{}{path}", passthrough::GOOGLE_OPENAI);
+                let answer = passthrough::json(&context, &path, &group, &head, &body, &choice).await;
+                // Google's errors keep Google's shape even there.
+                answer.map_err(crate::relay::Failure::translated)
+            }
         };
         match answer {
             Ok(response) => return Ok(response),

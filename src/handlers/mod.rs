@@ -151,9 +151,9 @@ pub async fn openai<P: Ports>(
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     match route {
-        OpenAi::Chat => chat::chat(context, group, request).await,
-        OpenAi::Completions => passthrough::other(context, "/completions", group, request).await,
-        OpenAi::Embeddings => passthrough::other(context, "/embeddings", group, request).await,
+        OpenAi::Chat => chat::answer(context, "/chat/completions", group, request).await,
+        OpenAi::Completions => chat::answer(context, "/completions", group, request).await,
+        OpenAi::Embeddings => chat::answer(context, "/embeddings", group, request).await,
         OpenAi::Models => models::list(&context, &group, &request).await,
         OpenAi::Model(id) if request.method != http::Method::DELETE => {
             models::one(&context, &group, &id, &request).await

@@ -300,7 +300,9 @@ impl<P: Ports> Attempt<P> for Upstream<P> {
 
     fn request(&mut self, key: &Candidate) -> Result<Outbound<P::RequestBody>, ApiError> {
         let mut headers = self.headers.clone();
-        let (name, value) = credential(key)?;
+        // Google's own OpenAI layer takes keys as OpenAI does.
+        let as_openai = self.target.starts_with(GOOGLE_OPENAI);
+        let (name, value) = if as_openai { bearer(key)? } else { credential(key)? };
         headers.insert(name, value);
         let body = match &self.body {
             Some(OutboundBody::Full(bytes)) => OutboundBody::Full(bytes.clone()),
@@ -343,18 +345,25 @@ pub fn type_of(key: &Secret) -> ApiType {
 
 /// The header that carries a key, in the provider's own form.
 pub fn credential(key: &Candidate) -> Result<(HeaderName, HeaderValue), ApiError> {
-    let (name, text) = match key.api_type {
-        ApiType::Gemini => (
-            HeaderName::from_static("x-goog-api-key"),
-            key.secret.expose().to_owned(),
-        ),
-        ApiType::OpenAi => (header::AUTHORIZATION, format!("Bearer {}", key.secret.expose())),
-    };
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| ApiError::upstream("A key of the pool cannot be sent in a header."))?;
+    match key.api_type {
+        ApiType::Gemini => sensitive(HeaderName::from_static("x-goog-api-key"), key.secret.expose()),
+        ApiType::OpenAi => bearer(key),
+    }
+}
+
+fn bearer(key: &Candidate) -> Result<(HeaderName, HeaderValue), ApiError> {
+    sensitive(header::AUTHORIZATION, &format!("Bearer {}", key.secret.expose()))
+}
+
+fn sensitive(name: HeaderName, text: &str) -> Result<(HeaderName, HeaderValue), ApiError> {
+    let mut value =
+        HeaderValue::from_str(text).map_err(|_| ApiError::upstream("A key of the pool cannot be sent in a header."))?;
     value.set_sensitive(true);
     Ok((name, value))
 }
+
+/// Where Google speaks OpenAI's API itself, below a Gemini key's base URL.
+pub const GOOGLE_OPENAI: &str = "/v1beta/openai";
 
 /// The same body with another model's name: all else stays as it was written.
 fn with_model(body: &[u8], model: &str) -> Result<Bytes, ApiError> {
