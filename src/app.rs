@@ -17,7 +17,6 @@ use crate::{
     routes::{self, Route},
     settings::Settings,
     store::Database,
-    translate::signatures::SignatureCache,
     vault::Vault,
 };
 
@@ -33,8 +32,6 @@ pub struct Instance<P: Ports> {
     pub database: Rc<Database<P>>,
     /// Key selection and health, and what is to be written of it.
     pub relay: relay::Relay<P>,
-    /// Thought signatures that clients may have dropped.
-    pub signatures: RefCell<SignatureCache>,
     settings: Kept<Result<(Rc<Settings>, Rc<Vault>), Rc<[String]>>>,
     catalogue: Kept<Rc<Catalogue>>,
     models: RefCell<HashMap<String, (Rc<Vec<Value>>, UnixMillis)>>,
@@ -48,7 +45,6 @@ impl<P: Ports> App<P> {
             relay: relay::Relay::new(ports.clone(), Rc::clone(&database)),
             ports,
             database,
-            signatures: RefCell::default(),
             settings: Kept::default(),
             catalogue: Kept::default(),
             models: RefCell::default(),

@@ -70,10 +70,13 @@ fn goes_up(name: &HeaderName) -> bool {
     }
 }
 
-fn comes_down(name: &str) -> bool {
-    !matches!(
+/// Whether a header is of one connection (RFC 9110 section 7.6.1): hosts refuse to send these on.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
         name,
         "connection"
+            | "host"
+            | "http2-settings"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"
@@ -82,22 +85,30 @@ fn comes_down(name: &str) -> bool {
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
-            | "http2-settings"
-            | "set-cookie"
-            | "alt-svc"
-            | "server"
-            | "via"
-            | "nel"
-            | "report-to"
-            | "strict-transport-security"
-            | "retry-after"
-            | "x-request-id"
-            | "openai-organization"
-            | "openai-project"
-    ) && !["x-ratelimit-", "access-control-", "spin-", "x-keystorm-", "cf-"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    )
 }
+
+fn comes_down(name: &str) -> bool {
+    !is_hop_by_hop(name) && !OF_THE_SITE.contains(&name) && !OF_ONE_KEY.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What belongs to the upstream's own site or account.
+const OF_THE_SITE: [&str; 11] = [
+    "alt-svc",
+    "nel",
+    "openai-organization",
+    "openai-project",
+    "report-to",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "via",
+    "x-request-id",
+];
+
+/// Beginnings of what belongs to one key, one site or KeyStorm itself.
+const OF_ONE_KEY: [&str; 5] = ["access-control-", "cf-", "spin-", "x-keystorm-", "x-ratelimit-"];
 
 #[cfg(test)]
 mod tests {

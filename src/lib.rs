@@ -2,8 +2,8 @@
 //!
 //! The way of one request, top-down: [`app`] is called by the host adapter with a request and answers it; [`routes`]
 //! says what was asked for; [`auth`] whether the caller may; a handler parses and responds; [`relay`] leases keys from
-//! the [`pool`], sends, lets [`classify`] judge the answer, and moves on to the next key or delivers; [`translate`] and
-//! [`sse`] turn one dialect into the other. Only `spin` knows the host, and only for `wasm32`.
+//! the [`pool`], sends, lets [`classify`] judge the answer, and moves on to the next key or delivers. Only `spin` knows the
+//! host, and only for `wasm32`.
 
 pub mod app;
 pub mod auth;

@@ -305,7 +305,10 @@ impl<P: Ports> Relay<P> {
         }
         let now = self.0.ports.now();
         match store::pool::flush(&self.0.database, &writes, &usage, now).await {
-            Ok(()) => drop(self.0.fault.replace(None)),
+            Ok(()) => {
+                self.0.fault.replace(None);
+                self.tidy(now).await;
+            }
             Err(error) => {
                 let mut pool = self.0.pool.borrow_mut();
                 pool.return_writes(writes);
@@ -318,6 +321,20 @@ impl<P: Ports> Relay<P> {
                 }
                 self.0.fault.replace(Some(told));
             }
+        }
+    }
+
+    /// Now and then one instance takes it upon itself to tidy up old rows. Spin has no alarms: traffic has to do.
+    async fn tidy(&self, now: UnixMillis) {
+        let database = &self.0.database;
+        let is_mine = self.0.ports.seed().is_multiple_of(64)
+            && store::pool::claim_sweep(database, TIDY_EVERY_MS, now)
+                .await
+                .unwrap_or(false);
+        if is_mine && let Err(error) = store::pool::prune(database, now).await {
+            self.0
+                .ports
+                .log(&format!("level=warn event=prune_failed error={:?}", error.to_string()));
         }
     }
 
@@ -541,6 +558,9 @@ fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
 
 /// The largest part of an error's body that is read.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
+
+/// How often old rows are tidied up.
+const TIDY_EVERY_MS: i64 = 3_600_000;
 
 /// What a client is told to wait where nothing says how long.
 const DEFAULT_WAIT_S: u64 = 30;

@@ -116,7 +116,7 @@ function listKeys() {
   const section = el("section", {}, el("h2", {}, t("keys")), summary, problem,
     el("div", { className: "scroll", tabindex: "0", role: "region", "aria-label": t("keys") },
       el("table", {}, el("thead", {}, el("tr", {}, headings, el("td", {}))), rows)),
-    el("div", { className: "row" }, previous, place, next));
+    el("div", { className: "row pages" }, previous, place, next));
   return { section, refresh };
 }
 

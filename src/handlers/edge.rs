@@ -6,6 +6,7 @@ use crate::{
     auth,
     error::ApiError,
     handlers::Context,
+    headers::is_hop_by_hop,
     ports::{Body, Outbound, OutboundBody, Ports, Request, Response, TransportError},
 };
 
@@ -74,23 +75,6 @@ pub async fn forward<P: Ports>(
         headers,
         body: Body::Forward(answer.body),
     })
-}
-
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "host"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// Marks a request that has been through an edge.

@@ -11,54 +11,27 @@ use crate::{
     relay::{Attempt, Broken},
 };
 
-/// A call below a key's base URL.
+/// A `GET` whose answer is read whole.
 #[derive(Clone, Debug)]
 pub struct Fetch {
-    method: Method,
     path: String,
-    headers: HeaderMap,
-    body: Option<Bytes>,
     timeouts: Timeouts,
 }
 
 impl Fetch {
-    /// Reads something.
-    pub fn get(path: String, timeouts: Timeouts) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            headers: HeaderMap::new(),
-            body: None,
-            timeouts,
-        }
-    }
-
-    /// Sends JSON.
-    pub fn post(path: String, headers: HeaderMap, body: Bytes, timeouts: Timeouts) -> Self {
-        Self {
-            method: Method::POST,
-            path,
-            headers,
-            body: Some(body),
-            timeouts,
-        }
-    }
-
-    /// Sends another body the next time.
-    pub fn set_body(&mut self, body: Bytes) {
-        self.body = Some(body);
+    /// A call to a path below a key's base URL.
+    pub const fn get(path: String, timeouts: Timeouts) -> Self {
+        Self { path, timeouts }
     }
 
     /// The request for a key.
     pub fn outbound<B>(&self, key: &Candidate) -> Result<Outbound<B>, ApiError> {
-        let mut headers = self.headers.clone();
         let (name, value) = passthrough::credential(key)?;
-        headers.insert(name, value);
         Ok(Outbound {
-            method: self.method.clone(),
+            method: Method::GET,
             url: format!("{}{}", key.base_url, self.path),
-            headers,
-            body: self.body.clone().map_or(OutboundBody::Empty, OutboundBody::Full),
+            headers: HeaderMap::from_iter([(name, value)]),
+            body: OutboundBody::Empty,
             timeouts: self.timeouts,
         })
     }

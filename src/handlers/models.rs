@@ -7,7 +7,6 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    app::App,
     catalogue::{self, Choice},
     error::ApiError,
     handlers::{self, Context, Dialect, fetch::Fetch, passthrough},
@@ -56,15 +55,6 @@ pub async fn one<P: Ports>(
         model.insert("id".to_owned(), id.into());
     }
     handlers::json(StatusCode::OK, &model)
-}
-
-/// Asks an endpoint for its models with a key that is known to serve, and keeps them for routing.
-pub async fn learn<P: Ports>(app: &App<P>, key: &Candidate, stored_url: &str, body: &[u8]) {
-    let (models, _) = read_page(key.api_type, body);
-    if !models.is_empty() {
-        // A database that cannot be written now learns them the next time.
-        let _ = catalogue::learn(&app.instance().database, key.api_type, stored_url, &ids(&models)).await;
-    }
 }
 
 async fn models<P: Ports>(

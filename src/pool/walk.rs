@@ -66,7 +66,7 @@ impl Walk {
     ///
     /// A key that is dead, or out of money, does not count against `max_attempts`: the attempt has taken it out of the pool
     /// for good, so that such attempts are bounded by the keys and not by the requests. They are still bounded in one
-    /// request, by its deadline and by [`MOST_ATTEMPTS`]: one good key among a thousand bad ones answers.
+    /// request, by its deadline and by a fixed most: one good key among a thousand bad ones answers.
     pub fn failed(
         &mut self,
         settings: &Settings,

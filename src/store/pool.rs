@@ -100,7 +100,7 @@ pub async fn flush<P: Ports>(
         .await
 }
 
-/// Takes the sweep of dead keys upon this instance, when none has taken it for `interval_ms`.
+/// Takes the sweep upon this instance, when none has taken it for `interval_ms`.
 pub async fn claim_sweep<P: Ports>(
     database: &Database<P>,
     interval_ms: i64,

@@ -1,4 +1,3 @@
-//! Between OpenAI's format and Gemini's: pure functions in both directions.
+//! Between OpenAI's format and Gemini's: so far the models' names.
 
 pub mod model;
-pub mod signatures;
