@@ -325,6 +325,16 @@ fn ten_thousand_requests_under_faults_of_every_kind_and_no_client_notices() {
 }
 
 #[test]
+fn a_pool_that_trusts_nothing_it_has_read_still_serves() {
+    let mut test = Test::new(|_, _| GOOD);
+    test.ports = FakePorts::new("auth_key=access\nhome_access_key=admin\npool_ttl_ms=0\n", |_, _| GOOD);
+    test.ports.tick();
+    test.app = App::new(test.ports.clone());
+    test.add("key", 3);
+    assert_eq!(test.chat().0, 200);
+}
+
+#[test]
 fn a_large_pool_is_drawn_from_in_hands_that_differ() {
     let test = Test::new(|_, _| GOOD);
     test.add("many", 20_000);

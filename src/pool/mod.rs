@@ -265,7 +265,9 @@ pub struct Pool {
 
 impl Pool {
     /// Takes new settings into use.
-    pub fn configure(&mut self, settings: Settings) {
+    pub fn configure(&mut self, mut settings: Settings) {
+        // A hand has to live at least from its draw to the lease that it was drawn for.
+        settings.pool_ttl_ms = settings.pool_ttl_ms.max(LEAST_TTL_MS);
         self.settings = settings;
     }
 
@@ -570,6 +572,9 @@ impl Pool {
         key.project.clone()
     }
 }
+
+/// The shortest time for which a hand is trusted.
+const LEAST_TTL_MS: i64 = 20;
 
 /// How many hands are kept: one for each model and group in use.
 const MAX_HANDS: usize = 64;

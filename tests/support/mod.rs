@@ -39,6 +39,7 @@ struct World {
     sql_fault: RefCell<Option<SqlError>>,
     key_value: RefCell<BTreeMap<String, Vec<u8>>>,
     now: Cell<i64>,
+    ticks: Cell<bool>,
     seed: Cell<u64>,
     script: RefCell<Script>,
     calls: RefCell<HashMap<String, u64>>,
@@ -60,6 +61,7 @@ impl FakePorts {
             sql_fault: RefCell::default(),
             key_value: RefCell::default(),
             now: Cell::new(1_795_392_000_000),
+            ticks: Cell::new(false),
             seed: Cell::new(7),
             script: RefCell::new(Box::new(script)),
             calls: RefCell::default(),
@@ -88,6 +90,11 @@ impl FakePorts {
         self.0.sql_fault.replace(error);
     }
 
+    /// Lets every reading of the clock take a millisecond.
+    pub fn tick(&self) {
+        self.0.ticks.set(true);
+    }
+
     /// How often each key was used.
     pub fn calls(&self) -> HashMap<String, u64> {
         self.0.calls.borrow().clone()
@@ -106,6 +113,7 @@ impl Ports for FakePorts {
     type Connection = Sqlite;
 
     fn now(&self) -> UnixMillis {
+        self.advance(i64::from(self.0.ticks.get()));
         UnixMillis(self.0.now.get())
     }
 
