@@ -1,186 +1,202 @@
-// The page: sign in, add keys, list keys.
+// The frame of the page: session, navigation, language and theme. A screen is a module of views/ with
+// `mount({ root, params, signal, session })`.
 
-import { call, ApiError } from "./api.js";
-import { el, field } from "./dom.js";
-import en from "./i18n/en.js";
-import zh from "./i18n/zh.js";
+import { ApiError, call, onExpiry } from "./api.js";
+import { el, fill } from "./dom.js";
+import { keep, LANGUAGES, preferred, recall, speak, spoken, t } from "./i18n.js";
+import { checking } from "./checking.js";
+import { button, explain, icon, notice, problem, toast } from "./parts.js";
 
-const dictionaries = { en, zh };
-const PAGE_SIZE = 50;
-const main = document.querySelector("#main");
-const state = { language: firstLanguage(), page: 1, session: null };
+const SCREENS = {
+  overview: () => import("./views/overview.js"),
+  keys: () => import("./views/keys.js"),
+  add: () => import("./views/add.js"),
+  check: () => import("./views/check.js"),
+  playground: () => import("./views/playground.js"),
+  activity: () => import("./views/activity.js"),
+  settings: () => import("./views/settings.js"),
+};
+const app = document.querySelector("#app");
+let session = null;
+let leaving = null;
+let signingIn = null;
 
-/** A text of the dictionary with its values put in. */
-function t(name, values = {}) {
-  return Object.entries(values).reduce((text, [key, value]) => text.replace(`{${key}}`, value), dictionaries[state.language][name]);
+/** The screen and the parameters that the address names. */
+function place() {
+  const [name, search] = location.hash.replace(/^#\/?/, "").split("?");
+  return { name: name in SCREENS ? name : "overview", params: new URLSearchParams(search) };
 }
 
-function firstLanguage() {
-  const kept = localStorage.getItem("language");
-  if (kept in dictionaries) return kept;
-  return navigator.language.startsWith("zh") ? "zh" : "en";
-}
-
-const api = (method, path, body) => call(method, path, body, t("offline"));
-
-/** Shows a failure where it happened; an expired session leads back to signing in. */
-function fail(error, place) {
-  if (!(error instanceof ApiError)) throw error;
-  if (error.status === 401 && state.session) {
-    state.session = null;
-    return render();
+async function show(event) {
+  const { name, params } = place();
+  leaving?.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  for (const link of app.querySelectorAll(".nav a")) {
+    if (link.dataset.screen === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
-  place.replaceChildren(el("p", { className: "error", role: "alert" }, error.status === 429 ? t("wait", { seconds: error.retryAfter }) : error.message));
-}
-
-function signIn() {
-  const key = el("input", { type: "password", name: "key", required: true, autocomplete: "current-password" });
-  const problem = el("div");
-  const submit = async (event) => {
-    event.preventDefault();
-    try {
-      await api("POST", "/api/login", { key: key.value });
-      await load();
-    } catch (error) {
-      fail(error, problem);
-    }
-  };
-  main.replaceChildren(
-    el("section", { className: "narrow" }, el("h2", {}, t("signIn")),
-      el("form", { onsubmit: submit }, field(t("adminKey"), key), problem, el("button", { type: "submit" }, t("signIn"))),
-      el("p", { className: "why" }, t("firstRun"))),
-  );
-  key.focus();
-}
-
-function addKeys(afterwards) {
-  const keys = el("textarea", { name: "keys", required: true, spellcheck: "false", autocomplete: "off" });
-  const type = el("select", { name: "type" }, el("option", { value: "" }, t("byShape")), el("option", { value: "gemini" }, "Gemini"), el("option", { value: "openai" }, "OpenAI"));
-  const endpoint = el("input", { name: "endpoint", type: "url", placeholder: "https://api.example.com/v1" });
-  const group = el("input", { name: "group", maxlength: "64" });
-  const result = el("div", { role: "status" });
-  const button = el("button", { type: "submit" }, t("add"));
-  const submit = async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      const body = { keys: keys.value.split(/[\s,;]+/).filter(Boolean) };
-      if (type.value) body.apiType = type.value;
-      if (endpoint.value) body.customEndpoint = endpoint.value;
-      if (group.value) body.group = group.value;
-      const answer = await api("POST", "/api/keys", body);
-      const invalid = answer.invalid.map(({ key, reason }) => el("li", {}, `${key}: ${reason}`));
-      result.replaceChildren(
-        el("p", {}, t("added", { added: answer.added, duplicates: answer.duplicates, invalid: answer.invalid.length })),
-        ...(invalid.length ? [el("ul", {}, invalid)] : []),
-      );
-      keys.value = "";
-      await afterwards();
-    } catch (error) {
-      fail(error, result);
-    } finally {
-      button.disabled = false;
-    }
-  };
-  return el("section", {}, el("h2", {}, t("addKeys")),
-    el("form", { onsubmit: submit }, field(t("keysHere"), keys),
-      el("div", { className: "row" }, field(t("type"), type), field(t("endpoint"), endpoint), field(t("group"), group), button), result));
-}
-
-function listKeys() {
-  const summary = el("p", { role: "status" });
-  const rows = el("tbody");
-  const problem = el("div");
-  const previous = el("button", { type: "button", className: "quiet", onclick: () => turn(-1) }, t("previous"));
-  const next = el("button", { type: "button", className: "quiet", onclick: () => turn(1) }, t("next"));
-  const place = el("span");
-  const turn = (by) => {
-    state.page += by;
-    return refresh();
-  };
-  const refresh = async () => {
-    try {
-      const list = await api("GET", `/api/keys?mask=true&sort=-created_at&page=${state.page}&pageSize=${PAGE_SIZE}`);
-      const pages = Math.max(1, Math.ceil(list.total / PAGE_SIZE));
-      summary.textContent = list.total ? t("total", { total: list.total, ...list.counts }) : t("none");
-      place.textContent = t("page", { page: state.page, pages });
-      previous.disabled = state.page <= 1;
-      next.disabled = state.page >= pages;
-      rows.replaceChildren(...list.keys.map((key) => row(key, refresh, problem)));
-      problem.replaceChildren();
-    } catch (error) {
-      fail(error, problem);
-    }
-  };
-  const headings = ["key", "type", "state", "why", "requests", "failures"].map((name) => el("th", { scope: "col" }, t(name)));
-  const section = el("section", {}, el("h2", {}, t("keys")), summary, problem,
-    el("div", { className: "scroll", tabindex: "0", role: "region", "aria-label": t("keys") },
-      el("table", {}, el("thead", {}, el("tr", {}, headings, el("td", {}))), rows)),
-    el("div", { className: "row pages" }, previous, place, next));
-  return { section, refresh };
-}
-
-function row(key, refresh, problem) {
-  const remove = async () => {
-    if (!confirm(t("removeOne"))) return;
-    try {
-      await api("DELETE", "/api/keys", { ids: [key.id] });
-      await refresh();
-    } catch (error) {
-      fail(error, problem);
-    }
-  };
-  const why = [key.rule, key.until ? t("until", { time: new Date(key.until).toLocaleString() }) : "", key.reason].filter(Boolean).join(" · ");
-  const type = [key.apiType, key.customEndpoint, key.group].filter(Boolean).join(" · ");
-  return el("tr", {},
-    el("td", {}, el("code", {}, key.masked)), el("td", {}, type), el("td", { className: key.status }, t(key.status)), el("td", { className: "why" }, why),
-    el("td", {}, `${key.requests}`), el("td", {}, `${key.failures}`),
-    el("td", {}, el("button", { type: "button", className: "quiet", onclick: remove, "aria-label": `${t("remove")} ${key.masked}` }, t("remove"))));
-}
-
-function howToUse() {
-  const snippet = `from openai import OpenAI\n\nclient = OpenAI(base_url="${location.origin}/v1", api_key="<auth_key>")\nanswer = client.chat.completions.create(\n    model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello!"}])\nprint(answer.choices[0].message.content)`;
-  return el("section", {}, el("h2", {}, t("use")), el("pre", { tabindex: "0" }, snippet));
-}
-
-function home() {
-  const { section, refresh } = listKeys();
-  const known = state.session.warnings.filter(({ code }) => code in dictionaries[state.language]);
-  main.replaceChildren(...known.map(({ code }) => el("p", { className: "warning" }, t(code))), addKeys(refresh), section, howToUse());
-  refresh();
-}
-
-function render() {
-  document.documentElement.lang = state.language;
-  document.querySelector("#language").textContent = t("language");
-  const signOut = document.querySelector("#sign-out");
-  signOut.textContent = t("signOut");
-  signOut.hidden = !state.session;
-  if (state.session) home();
-  else signIn();
-}
-
-async function load() {
+  openRail(false);
+  document.title = `${t(`nav.${name}`)} · KeyStorm`;
+  const content = app.querySelector("#content");
+  const root = el("div", { class: "view" });
   try {
-    const session = await api("GET", "/api/session");
-    state.session = session.signed_in ? session : null;
-    render();
+    const screen = await SCREENS[name]();
+    if (signal.aborted) return;
+    fill(content, root);
+    await screen.mount({ root, params, signal, session });
   } catch (error) {
-    state.session = null;
-    render();
-    fail(error, document.querySelector("#status"));
+    if (signal.aborted || error.name === "AbortError") return;
+    if (error instanceof ApiError) fill(root, problem(error, () => show()));
+    else {
+      // A module that cannot be loaded: a newer version was installed, or the server is away.
+      fill(content, root);
+      fill(root, notice("bad", t("error.title"), t("error.module"), button(t("reload"), () => location.reload(), { class: "compact" })));
+    }
   }
+  // Going somewhere moves the focus there; the first screen leaves it at the page's beginning.
+  if (event && !signal.aborted && !document.querySelector("dialog[open]")) (root.querySelector("h1") ?? content).focus({ preventScroll: true });
 }
 
-document.querySelector("#language").addEventListener("click", () => {
-  state.language = state.language === "en" ? "zh" : "en";
-  localStorage.setItem("language", state.language);
-  render();
-});
-document.querySelector("#sign-out").addEventListener("click", async () => {
-  await api("POST", "/api/logout").catch(() => {});
-  state.session = null;
-  render();
-});
+function openRail(open) {
+  app.querySelector(".rail")?.classList.toggle("open", open);
+  app.querySelector("#menu")?.setAttribute("aria-expanded", String(open));
+}
 
-load();
+function frame() {
+  const links = Object.keys(SCREENS).map((name) => el("li", {}, el("a", { href: `#/${name}`, data: { screen: name } }, icon(name), t(`nav.${name}`), name === "check" && el("span", { class: "badge", id: "check-badge", hidden: true }))));
+  const brand = () => el("a", { class: "brand", href: "#/overview" }, el("img", { src: "/assets/icon.svg", alt: "" }), "KeyStorm");
+  fill(app,
+    el("button", { class: "skip", type: "button", onclick: () => app.querySelector("#content").focus() }, t("skip")),
+    el("div", { class: "frame" },
+      el("header", { class: "bar" }, brand(), button(t("menu"), () => openRail(app.querySelector("#menu").getAttribute("aria-expanded") !== "true"), { id: "menu", class: "compact", "aria-expanded": "false", "aria-controls": "rail" })),
+      el("div", { class: "rail", id: "rail" }, brand(), el("nav", { class: "nav", "aria-label": t("nav") }, el("ul", {}, links)),
+        el("div", { class: "tools" }, el("div", { class: "pair" }, preferences()), button(t("signOut"), signOut, { class: "plain" }), el("p", { class: "small quiet" }, session?.version && t("version", { version: session.version })))),
+      el("main", { class: "content", id: "content", tabindex: "-1" })));
+  showChecking();
+}
+
+function preferences(after = restart) {
+  const language = el("select", { class: "input", "aria-label": t("language"), value: spoken(), onchange: () => change("language", language.value) }, Object.entries(LANGUAGES).map(([value, text]) => el("option", { value, lang: value }, text)));
+  const theme = el("select", { class: "input", "aria-label": t("theme"), value: recall("theme") ?? "system", onchange: () => change("theme", theme.value) }, ["system", "light", "dark"].map((value) => el("option", { value }, t(`theme.${value}`))));
+  const change = async (name, value) => {
+    keep(name, value);
+    if (name === "language") {
+      await speak(value);
+      return after();
+    }
+    if (value === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = value;
+    return undefined;
+  };
+  return [language, theme];
+}
+
+function restart() {
+  frame();
+  return show();
+}
+
+async function signOut() {
+  await call("POST", "/api/logout", {}).catch(() => {});
+  // A fresh page: nothing of this session stays in memory.
+  location.hash = "";
+  location.reload();
+}
+
+/** Asks for the administrator's key, over whatever is on the screen; what is below stays as it is. */
+function signIn(expired) {
+  signingIn ??= new Promise((resolve) => {
+    document.dispatchEvent(new CustomEvent("keystorm:hide-secrets"));
+    const door = el("dialog", { class: "door", "aria-labelledby": "door-title" });
+    door.addEventListener("cancel", (event) => event.preventDefault());
+    const draw = () => {
+      const key = el("input", { class: "input", type: "password", name: "key", required: true, autocomplete: "current-password", autofocus: true, "aria-describedby": "door-status" });
+      const status = el("div", { id: "door-status", "aria-live": "assertive" });
+      const submit = el("button", { class: "button primary", type: "submit" }, t("signIn"));
+      let waiting = 0;
+      const throttle = (seconds) => {
+        clearInterval(waiting);
+        const until = Date.now() + seconds * 1000;
+        submit.disabled = true;
+        const count = () => {
+          const left = Math.ceil((until - Date.now()) / 1000);
+          if (left > 0) return fill(status, notice("warn", t("signIn.throttled"), t("signIn.wait", { n: left })));
+          clearInterval(waiting);
+          submit.disabled = false;
+          return fill(status);
+        };
+        waiting = setInterval(count, 500);
+        count();
+      };
+      const go = async (event) => {
+        event.preventDefault();
+        submit.disabled = true;
+        submit.classList.add("busy");
+        let seconds = 0;
+        try {
+          await call("POST", "/api/login", { key: key.value });
+          const fresh = await call("GET", "/api/session");
+          if (!fresh.signed_in) throw new ApiError(401, { message: t("signIn.noCookie") });
+          session = fresh;
+          key.value = "";
+          door.close();
+          door.remove();
+          signingIn = null;
+          resolve();
+        } catch (error) {
+          if (!(error instanceof ApiError)) throw error;
+          if (error.status === 429) seconds = Math.max(1, error.retryAfter);
+          const words = error.status === 401 && error.code === "invalid_api_key" ? t("signIn.wrong") : explain(error);
+          fill(status, notice("bad", null, words));
+          key.setAttribute("aria-invalid", "true");
+          key.select();
+        } finally {
+          submit.disabled = false;
+          submit.classList.remove("busy");
+          if (seconds) throttle(seconds);
+        }
+      };
+      fill(door, el("div", { class: "top" }, preferences(draw).map((control) => el("div", {}, control))),
+        el("div", { class: "card" },
+          el("p", { class: "brand" }, el("img", { src: "/assets/icon.svg", alt: "" }), "KeyStorm"),
+          el("div", {}, el("h1", { id: "door-title" }, t(expired ? "signIn.again" : "signIn.title")), el("p", { class: "quiet" }, t(expired ? "signIn.expired" : "signIn.words"))),
+          el("form", { class: "stack", onsubmit: go }, el("label", { class: "field" }, el("span", { class: "label" }, t("signIn.key")), key), status, submit),
+          el("details", {}, el("summary", {}, t("signIn.first")), el("p", { class: "small quiet" }, t("signIn.hint")), el("pre", { class: "small", tabindex: "0" }, "spin up --variable home_access_key=… \\\n        --variable auth_key=…"))));
+      queueMicrotask(() => key.focus());
+    };
+    draw();
+    document.body.append(door);
+    door.showModal();
+  });
+  return signingIn;
+}
+
+function showChecking() {
+  const mark = app.querySelector("#check-badge");
+  if (!mark) return;
+  const { running, done, total } = checking.view();
+  mark.hidden = !running;
+  mark.textContent = total ? `${Math.floor((done / total) * 100)}%` : "…";
+}
+
+async function start() {
+  await speak(preferred());
+  onExpiry(async () => {
+    await signIn(true);
+    toast(t("signIn.back"));
+  });
+  try {
+    session = await call("GET", "/api/session");
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    fill(app, el("div", { class: "content" }, problem(error, () => location.reload())));
+    return;
+  }
+  if (!session.signed_in) await signIn(false);
+  checking.watch(showChecking);
+  window.addEventListener("hashchange", show);
+  await restart();
+}
+
+start();

@@ -19,21 +19,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     walk(&root, &mut files)?;
     files.sort();
-    let mut table = String::from("/// The files, by path.\npub(crate) const ASSETS: &[Asset] = &[\n");
+    let version = version(&files)?;
+    let mut table = format!("/// What names this set of files.\npub(crate) const VERSION: &str = {version:?};\n");
+    writeln!(
+        table,
+        "/// What the page may load and do.\npub(crate) const POLICY: &str = {:?};",
+        policy()?
+    )?;
+    table.push_str("/// The files, by path.\npub(crate) const ASSETS: &[Asset] = &[\n");
     for (number, path) in files.iter().enumerate() {
-        let plain = fs::read(path)?;
+        let mut plain = fs::read(path)?;
+        if path.ends_with("index.html") {
+            // Modules import each other by relative paths: naming the set once, here, names it in all of them.
+            plain = String::from_utf8(plain)?
+                .replace("\"/assets/", &format!("\"/assets/{version}/"))
+                .into_bytes();
+        }
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&plain)?;
         let mut brotli = Vec::new();
         let parameters = brotli::enc::BrotliEncoderParams::default();
         brotli::BrotliCompress(&mut plain.as_slice(), &mut brotli, &parameters)?;
-        let etag = Sha256::digest(&plain)
-            .iter()
-            .take(8)
-            .fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            });
+        let etag = short(Sha256::digest(&plain).as_slice());
         for (name, bytes) in [("plain", &plain), ("gzip", &gzip.finish()?), ("br", &brotli)] {
             fs::write(out.join(format!("{number}.{name}")), bytes)?;
         }
@@ -62,6 +69,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     table.push_str("];\n");
     fs::write(out.join("assets.rs"), table)?;
     Ok(())
+}
+
+/// A name for the whole set, so that its files can be kept for ever: another set has another name.
+fn version(files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
+    let mut all = Sha256::new();
+    for path in files {
+        all.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        all.update(fs::read(path)?);
+    }
+    Ok(short(all.finalize().as_slice()))
+}
+
+/// The policy has a directive on each line.
+fn policy() -> Result<String, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=content-security-policy.txt");
+    Ok(fs::read_to_string("content-security-policy.txt")?
+        .lines()
+        .collect::<Vec<_>>()
+        .join("; "))
+}
+
+/// The beginning of a digest, in hexadecimal.
+fn short(digest: &[u8]) -> String {
+    digest.iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {

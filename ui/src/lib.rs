@@ -38,7 +38,16 @@ pub fn respond(method: &str, path: &str, accept_encoding: &str, if_none_match: &
             body: b"",
         };
     }
-    let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
+    let versioned = path
+        .strip_prefix("/assets/")
+        .and_then(|rest| rest.strip_prefix(VERSION))
+        .and_then(|rest| rest.strip_prefix('/'));
+    let found = ASSETS.iter().find(|asset| match versioned {
+        Some(name) => asset.path.strip_prefix("/assets/") == Some(name),
+        None => asset.path == path,
+    });
+    let Some(asset) = found else {
+        headers.push(("cache-control", "no-store".to_owned()));
         headers.push(("content-type", "text/plain; charset=utf-8".to_owned()));
         return Answer {
             status: 404,
@@ -57,7 +66,8 @@ pub fn respond(method: &str, path: &str, accept_encoding: &str, if_none_match: &
     let etag = format!("\"{}-{}\"", asset.etag, encoding.unwrap_or("plain"));
     headers.push(("content-type", asset.content_type.to_owned()));
     headers.push(("vary", "accept-encoding".to_owned()));
-    headers.push(("cache-control", "no-cache".to_owned()));
+    let kept = if versioned.is_some() { KEPT } else { REVALIDATED };
+    headers.push(("cache-control", kept.to_owned()));
     let is_known = if_none_match
         .split(',')
         .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
@@ -94,16 +104,22 @@ fn accepts(accept_encoding: &str, encoding: &str) -> bool {
 }
 
 /// What every answer carries.
-const SECURITY: [(&str, &str); 5] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
+const SECURITY: [(&str, &str); 6] = [
+    ("content-security-policy", POLICY),
     ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
-    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    (
+        "permissions-policy",
+        "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=(), clipboard-write=(self)",
+    ),
     ("cross-origin-opener-policy", "same-origin"),
 ];
+
+/// The page itself is asked for anew each time; it names the set of files that belongs to it.
+const REVALIDATED: &str = "no-cache";
+/// A file below the name of its set never changes.
+const KEPT: &str = "public, max-age=31536000, immutable";
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +162,54 @@ mod tests {
             304
         );
         assert_eq!(respond("GET", "/assets/app.js", "gzip", &etag).status, 200);
+    }
+
+    #[test]
+    fn the_page_names_its_set_of_files_and_these_are_kept_for_ever() {
+        let page = String::from_utf8_lossy(respond("GET", "/", "", "").body).into_owned();
+        assert!(page.contains(&format!("\"/assets/{VERSION}/app.js\"")), "{page}");
+        assert!(!page.contains("\"/assets/app.js\""), "{page}");
+        let kept = respond("GET", &format!("/assets/{VERSION}/app.js"), "br", "");
+        assert_eq!((kept.status, header(&kept, "cache-control")), (200, KEPT));
+        let fresh = respond("GET", "/assets/app.js", "br", "");
+        assert_eq!((fresh.status, header(&fresh, "cache-control")), (200, REVALIDATED));
+        assert_eq!(fresh.body, kept.body);
+        let of_another_set = respond("GET", "/assets/0123456789abcdef/app.js", "br", "");
+        assert_eq!(of_another_set.status, 404);
+    }
+
+    #[test]
+    fn no_answer_lets_a_script_in_or_the_page_into_a_frame() {
+        for (method, path) in [("GET", "/"), ("GET", "/none"), ("POST", "/"), ("GET", "/assets/app.js")] {
+            let answer = respond(method, path, "", "");
+            let policy = header(&answer, "content-security-policy");
+            assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+            assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
+            assert_eq!(header(&answer, "referrer-policy"), "no-referrer");
+        }
+    }
+
+    #[test]
+    fn the_page_holds_no_inline_script_or_style() {
+        let page = String::from_utf8_lossy(respond("GET", "/", "", "").body).into_owned();
+        assert!(
+            !page.contains("<style") && !page.contains(" style=") && !page.contains(" on"),
+            "{page}"
+        );
+        assert!(
+            page.match_indices("<script")
+                .all(|(at, _)| page[at..].split('>').next().is_some_and(|tag| tag.contains("src=")))
+        );
+    }
+
+    #[test]
+    fn the_whole_page_is_under_60_kilobytes() {
+        let size: usize = ASSETS.iter().map(|asset| asset.br.len()).sum();
+        assert!(size < 60 * 1024, "{size} bytes");
+        let gzip: usize = ASSETS.iter().map(|asset| asset.gzip.len()).sum();
+        assert!(gzip < 60 * 1024, "{gzip} bytes");
     }
 
     #[test]

@@ -21,8 +21,11 @@ async fn page(request: Request) -> impl IntoResponse {
         header("if-none-match"),
     );
     let mut response = http::Response::builder()
-        .status(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-        .header("content-length", answer.body.len());
+        .status(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    // Without a length the host sends a body in chunks. What has no body by its nature promises no length either.
+    if request.method() != "HEAD" && answer.status != 304 {
+        response = response.header("content-length", answer.body.len());
+    }
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
