@@ -60,7 +60,7 @@ export function countdown(at, now = Date.now()) {
 }
 
 /** Milliseconds as a person says them. */
-export const duration = (ms) => (ms >= 10000 ? `${number(Math.round(ms / 100) / 10)} s` : `${number(Math.round(ms))} ms`);
+export const duration = (ms) => (ms >= 1000 ? `${number(Math.round(ms / 10) / 100)} s` : `${number(Math.round(ms))} ms`);
 
 /** Reads a kept preference; storage may be forbidden. */
 export function recall(name) {
