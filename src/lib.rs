@@ -8,6 +8,7 @@
 pub mod app;
 pub mod auth;
 pub mod catalogue;
+pub mod checks;
 pub mod classify;
 pub mod endpoint;
 pub mod error;

@@ -210,6 +210,12 @@ impl<P: Ports> Relay<P> {
         self.0.fault.borrow().clone()
     }
 
+    /// What a draw would give now. Nothing is leased or remembered.
+    pub async fn preview(&self, draw: &pool::Draw) -> Result<pool::Drawn, SqlError> {
+        let source = self.0.source.borrow().clone();
+        store::pool::draw(&self.0.database, draw, &source, 0, self.0.ports.now()).await
+    }
+
     /// Walks the pool until a key serves or nobody can.
     pub async fn run<A: Attempt<P>>(
         &self,

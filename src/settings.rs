@@ -104,6 +104,30 @@ impl Settings {
         reader.finish(settings)
     }
 
+    /// The value in force of a variable that is no secret, as text; empty for a secret.
+    pub fn value(&self, name: &str) -> String {
+        let (single, streamed) = self.first_byte_timeout_ms;
+        match name {
+            "forward_client_key_enabled" => self.forward_client_key.to_string(),
+            "gemini_base_url" => self.gemini_base_url.clone(),
+            "openai_base_url" => self.openai_base_url.clone(),
+            "home_url" => self.home_url.clone().unwrap_or_default(),
+            "selection" => self.selection.as_str().to_owned(),
+            "max_attempts" => self.max_attempts.to_string(),
+            "pool_ttl_ms" => self.pool_ttl_ms.to_string(),
+            "recheck_interval_s" => self.recheck_interval_s.to_string(),
+            "connect_timeout_ms" => self.connect_timeout_ms.to_string(),
+            "first_byte_timeout_ms" if single == streamed => single.to_string(),
+            "first_byte_timeout_ms" => format!("{single} (streams {streamed})"),
+            "idle_timeout_ms" => self.idle_timeout_ms.to_string(),
+            "max_body_bytes" => self.max_body_bytes.to_string(),
+            "cors_allow_origin" => self.cors_allow_origin.clone(),
+            "allow_private_endpoints" => self.allow_private_endpoints.to_string(),
+            "count_tokens" => self.count_tokens.to_string(),
+            _ => String::new(),
+        }
+    }
+
     /// How long to wait for an upstream.
     pub const fn timeouts(&self, stream: bool) -> Timeouts {
         let (single, streamed) = self.first_byte_timeout_ms;
@@ -115,8 +139,8 @@ impl Settings {
     }
 }
 
-/// The names of all variables, in the order of the documentation; `true` marks secrets.
-pub const NAMES: [(&str, bool); 20] = [
+/// The names of the variables that the component reads, in the order of the documentation; `true` marks secrets.
+pub const NAMES: [(&str, bool); 19] = [
     ("auth_key", true),
     ("home_access_key", true),
     ("forward_client_key_enabled", false),
@@ -136,7 +160,6 @@ pub const NAMES: [(&str, bool); 20] = [
     ("allow_private_endpoints", false),
     ("metrics_token", true),
     ("count_tokens", false),
-    ("extra_outbound_host", false),
 ];
 
 struct Reader<'a> {

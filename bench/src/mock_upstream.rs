@@ -1,6 +1,6 @@
 //! A mock upstream on loopback that speaks enough of OpenAI's and Gemini's APIs for demonstrations and tests.
 //!
-//! How it answers is decided by the key: one that begins with `sk-limited` is rate-limited, `sk-dead` refused, `sk-broken`
+//! How it answers is decided by the key: one with `limited` in it is rate-limited, with `dead` refused, with `broken`
 //! answered 500; `POST /__faults {"KEY": "limited" | "dead" | "broken" | "cut" | ""}` changes that while it runs, and
 //! `GET /__calls` tells how often each key was used.
 
@@ -238,7 +238,7 @@ fn key(headers: &HeaderMap) -> String {
 fn by_name(key: &str) -> &'static str {
     ["limited", "dead", "broken"]
         .into_iter()
-        .find(|fault| key.starts_with(&format!("sk-{fault}")))
+        .find(|fault| key.contains(fault))
         .unwrap_or_default()
 }
 

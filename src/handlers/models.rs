@@ -191,6 +191,12 @@ pub fn path(api_type: ApiType, token: &str) -> String {
     }
 }
 
+/// The names that an OpenAI-type endpoint lists.
+pub fn listed(body: &[u8]) -> Vec<String> {
+    let (models, _) = read_page(ApiType::OpenAi, body);
+    ids(&models).into_iter().map(str::to_owned).collect()
+}
+
 /// Reads a page: OpenAI's objects as they are, Google's in OpenAI's form, and the token of the next page.
 fn read_page(api_type: ApiType, body: &[u8]) -> (Vec<Value>, Option<String>) {
     let page: Value = serde_json::from_slice(body).unwrap_or_default();

@@ -92,6 +92,16 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// The name in the variable `selection`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::RoundRobin => "round_robin",
+            Self::LeastUsed => "least_used",
+            Self::Sticky => "sticky",
+        }
+    }
+
     /// Reads the variable `selection`.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {

@@ -312,6 +312,30 @@ pub async fn delete<P: Ports>(database: &Database<P>, filter: &Filter, now: Unix
         .await
 }
 
+/// Writes down that keys were checked. Those that are valid come back from the dead, and their circuits close; a rest that
+/// a provider asked for goes on, since a free check proves no quota.
+pub async fn checked<P: Ports>(
+    database: &Database<P>,
+    checked: &[i64],
+    valid: &[i64],
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let list = |ids: &[i64]| Value::Text(json!(ids).to_string());
+    database
+        .transaction(async |connection| {
+            let all = "UPDATE keys SET last_checked_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
+            connection.execute(all, &[list(checked), Value::from(now)]).await?;
+            let well = "UPDATE keys SET failed_count = 0, opened = 0, last_error = '',
+                    rule = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE rule END,
+                    reason = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE reason END,
+                    until = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 0 ELSE until END,
+                    state = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 'active' ELSE state END
+                WHERE id IN (SELECT value FROM json_each(?1))";
+            connection.execute(well, &[list(valid)]).await.map(drop)
+        })
+        .await
+}
+
 /// The credential of one key, as it is stored.
 pub async fn stored<P: Ports>(database: &Database<P>, id: KeyId) -> Result<Option<String>, SqlError> {
     let rows = database

@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod migrations;
 pub mod pool;
+pub mod reports;
 
 use std::{
     cell::{Cell, RefCell},

@@ -4,14 +4,17 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     endpoint,
     error::ApiError,
-    handlers::{self, Context, read_json},
+    handlers::{
+        self, Context,
+        admin::selection::{Query, Selection, api_type, parse},
+        read_json,
+    },
     pool::key::{ApiType, KeyId},
     ports::{Ports, Request, Response},
     secret::{Secret, mask},
@@ -88,17 +91,38 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
         project: add.project,
     };
     check(&changes, "")?;
-    let mut random = vec![0; add.keys.len() * 28];
+    let wanted = add.keys.iter().map(|key| Wanted {
+        text: key,
+        api_type: told,
+        base_url: base_url.clone(),
+        change: changes.clone(),
+    });
+    store(context, wanted.collect()).await
+}
+
+/// A key that somebody wants added, with what is known of it.
+pub(super) struct Wanted<'a> {
+    pub(super) text: &'a str,
+    pub(super) api_type: Option<ApiType>,
+    pub(super) base_url: String,
+    pub(super) change: Change,
+}
+
+/// Adds keys and answers what became of each.
+pub(super) async fn store<P: Ports>(context: &Context<P>, wanted: Vec<Wanted<'_>>) -> Result<Response<P>, ApiError> {
+    let mut random = vec![0; wanted.len() * 28];
     context.ports().random(&mut random);
     let (mut fresh, mut invalid, mut seen, mut repeated) = (Vec::new(), Vec::new(), HashSet::new(), 0_u64);
-    for (text, random) in add.keys.iter().zip(random.chunks(28)) {
-        let text = text.trim();
+    for (key, random) in wanted.iter().zip(random.chunks(28)) {
+        let text = key.text.trim();
         if let Err(why) = key_shape(text) {
             invalid.push(json!({ "key": mask(text), "reason": why }));
             continue;
         }
+        let change = &key.change;
+        let group = change.group.clone().unwrap_or_default();
         let hash = context.vault.digest(text);
-        if !seen.insert(hash.clone()) {
+        if !seen.insert((hash.clone(), key.base_url.clone(), group.clone())) {
             repeated += 1;
             continue;
         }
@@ -106,17 +130,17 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
         let nonce: [u8; 24] = nonce.try_into().unwrap_or_default();
         let pick: [u8; 4] = pick.try_into().unwrap_or_default();
         fresh.push(NewKey {
-            api_type: told.unwrap_or_else(|| by_shape(text)),
-            base_url: base_url.clone(),
-            group: changes.group.clone().unwrap_or_default(),
+            api_type: key.api_type.unwrap_or_else(|| by_shape(text)),
+            base_url: key.base_url.clone(),
+            group,
             stored: context.vault.seal(&Secret::new(text), nonce),
             hash,
             masked: mask(text),
-            priority: changes.priority.unwrap_or(0),
-            weight: changes.weight.unwrap_or(1),
-            note: changes.note.clone().unwrap_or_default(),
-            project: changes.project.clone().unwrap_or_default(),
-            enabled: true,
+            priority: change.priority.unwrap_or(0),
+            weight: change.weight.unwrap_or(1),
+            note: change.note.clone().unwrap_or_default(),
+            project: change.project.clone().unwrap_or_default(),
+            enabled: change.enabled.unwrap_or(true),
             pick: i64::from(u32::from_le_bytes(pick) >> 1),
         });
     }
@@ -146,17 +170,7 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
 
 async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
     let query = Query::read(query);
-    let filter = Filter {
-        status: query
-            .text("status")
-            .map(|status| known_status(&status).map(|()| status))
-            .transpose()?,
-        api_type: query.text("apiType").map(|name| api_type(&name)).transpose()?,
-        group: query.get("group"),
-        endpoint: query.text("endpoint"),
-        search: query.text("search"),
-        ..Filter::default()
-    };
+    let filter = query.filter()?;
     let page = query.number("page", 1, i64::MAX / 1000)?;
     let size = query.number("pageSize", 1, 500)?;
     let sort = query.text("sort").unwrap_or_else(|| "created_at".to_owned());
@@ -279,70 +293,6 @@ async fn delete<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<
     )
 }
 
-/// Which keys a change is for: exactly one of the three.
-#[derive(Deserialize)]
-struct Selection {
-    keys: Option<Vec<String>>,
-    ids: Option<Vec<i64>>,
-    filter: Option<Wanted>,
-}
-
-/// A list's filters, as a body has them.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wanted {
-    status: Option<String>,
-    api_type: Option<String>,
-    group: Option<String>,
-    endpoint: Option<String>,
-    search: Option<String>,
-}
-
-impl Selection {
-    fn filter<P: Ports>(self, context: &Context<P>) -> Result<Filter, ApiError> {
-        match self {
-            Self {
-                keys: Some(keys),
-                ids: None,
-                filter: None,
-            } => {
-                let hashes = keys.iter().map(|key| context.vault.digest(key.trim())).collect();
-                Ok(Filter {
-                    hashes: Some(hashes),
-                    ..Filter::default()
-                })
-            }
-            Self {
-                keys: None,
-                ids: Some(ids),
-                filter: None,
-            } => Ok(Filter {
-                ids: Some(ids),
-                ..Filter::default()
-            }),
-            Self {
-                keys: None,
-                ids: None,
-                filter: Some(wanted),
-            } => {
-                wanted.status.as_deref().map(known_status).transpose()?;
-                Ok(Filter {
-                    status: wanted.status,
-                    api_type: wanted.api_type.as_deref().map(api_type).transpose()?,
-                    group: wanted.group,
-                    endpoint: wanted.endpoint,
-                    search: wanted.search,
-                    ..Filter::default()
-                })
-            }
-            _ => Err(ApiError::invalid(
-                "keys",
-                "Say which keys: exactly one of 'keys', 'ids' and 'filter'.",
-            )),
-        }
-    }
-}
-
 fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, masked: bool) -> Result<Value, ApiError> {
     let mut key = json!({
         "id": row.id,
@@ -377,32 +327,6 @@ const fn moment(ms: i64) -> Option<i64> {
     if ms > 0 { Some(ms) } else { None }
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = error.to_string();
-        // serde names the field between backquotes where it knows it.
-        let param = message.split('`').nth(1).map(str::to_owned);
-        ApiError {
-            param,
-            ..ApiError::bad_request(format!("The body is not what this route takes: {message}."))
-        }
-    })
-}
-
-fn api_type(name: &str) -> Result<ApiType, ApiError> {
-    ApiType::parse(name).ok_or_else(|| ApiError::invalid("apiType", "'apiType' must be \"gemini\" or \"openai\"."))
-}
-
-fn known_status(status: &str) -> Result<(), ApiError> {
-    if matches!(status, "active" | "cooling_down" | "dead" | "disabled") {
-        return Ok(());
-    }
-    Err(ApiError::invalid(
-        "status",
-        "'status' must be active, cooling_down, dead or disabled.",
-    ))
-}
-
 /// A hint alone: no key is refused for its shape.
 fn by_shape(key: &str) -> ApiType {
     if key.starts_with("AIza") || key.starts_with("AQ.") {
@@ -421,7 +345,7 @@ fn key_shape(key: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check(change: &Change, place: &str) -> Result<(), ApiError> {
+pub(super) fn check(change: &Change, place: &str) -> Result<(), ApiError> {
     let within = |name: &str, value: Option<i64>, least: i64, most: i64| match value {
         Some(value) if !(least..=most).contains(&value) => Err(ApiError::invalid(
             format!("{place}{name}"),
@@ -455,45 +379,8 @@ fn check(change: &Change, place: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The parameters of a query.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn read(query: &str) -> Self {
-        let decode = |text: &str| {
-            percent_decode_str(&text.replace('+', " "))
-                .decode_utf8_lossy()
-                .into_owned()
-        };
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<String> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.get(name).filter(|value| !value.is_empty())
-    }
-
-    fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.text(name) else { return Ok(None) };
-        match value.parse() {
-            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(ApiError::invalid(
-                name,
-                format!("'{name}' must be a whole number from {least} to {most}."),
-            )),
-        }
-    }
-}
-
 /// Names that the first part of a path has already.
 const RESERVED: [&str; 7] = ["v1", "v1beta", "api", "upload", "assets", "healthz", "metrics"];
 
-const MOST_KEYS: usize = 100_000;
+pub(super) const MOST_KEYS: usize = 100_000;
 const MOST_KEY_LENGTH: usize = 1024;

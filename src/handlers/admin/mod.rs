@@ -1,11 +1,18 @@
 //! The administrator's routes.
 
+mod check;
 mod keys;
+mod reports;
+mod selection;
 mod session;
+mod settings;
+mod transfer;
+
+use http::Method;
 
 use crate::{
     error::ApiError,
-    handlers::Context,
+    handlers::{Context, read_json},
     ports::{Ports, Request, Response, SqlError},
     routes::Admin,
 };
@@ -26,9 +33,24 @@ pub async fn answer<P: Ports>(
     match route {
         Admin::Keys => keys::answer(&context, request).await,
         Admin::Secret(id) => keys::secret(&context, id).await,
-        _ => Err(ApiError::not_found(
+        Admin::Check => check::answer(context, request).await,
+        Admin::Export => transfer::export(&context, &request.query).await,
+        Admin::Import => transfer::import(&context, request).await,
+        Admin::Endpoints => reports::endpoints(&context).await,
+        Admin::Stats => reports::stats(&context, &request.query).await,
+        Admin::Events => reports::events(&context, &request.query).await,
+        Admin::DryRun => reports::route(&context, &request.query).await,
+        Admin::Settings if request.method == Method::PUT => {
+            settings::change(&context, read_json(&context, request).await?).await
+        }
+        Admin::Settings => settings::show(&context).await,
+        Admin::Sessions if request.method == Method::DELETE => {
+            session::revoke(&context, read_json(&context, request).await?).await
+        }
+        Admin::Sessions => session::list(&context, &request).await,
+        Admin::Login | Admin::Logout | Admin::Session | Admin::Egress | Admin::OpenApi => Err(ApiError::not_found(
             "unknown_url",
-            "This part of the administrator's API does not exist in this version.",
+            "This version does not have this route yet.",
         )),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,6 +14,7 @@ use crate::{
     handlers::{self, Context, read_body},
     ports::{KeyValueError, Ports, Request, Response, UnixMillis},
     settings::{DEFAULT_AUTH_KEY, DEFAULT_HOME_ACCESS_KEY},
+    store,
 };
 
 /// Lets the administrator pass: by the password as a bearer, by a session's cookie, or by the password in that cookie, as
@@ -97,6 +99,12 @@ pub(super) async fn login<P: Ports>(
         .set(&session_name(&id), &json_bytes(&stored)?)
         .await
         .map_err(failed)?;
+    note(
+        context,
+        "login",
+        auth::client_address(&request.headers).unwrap_or("unknown"),
+    )
+    .await;
     let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
     let secure = if request.scheme == "https" { "; Secure" } else { "" };
     let cookie = format!(
@@ -160,6 +168,57 @@ pub(super) async fn show<P: Ports>(
         "encryption": settings.encryption_key.is_some(),
     });
     handlers::json(StatusCode::OK, &body)
+}
+
+/// `GET /api/sessions`. A session's id here is the digest that it is kept by: it opens nothing.
+pub(super) async fn list<P: Ports>(
+    context: &Context<P>,
+    request: &Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    let ports = context.ports();
+    let own = auth::cookie(&request.headers, COOKIE).map(session_name);
+    let mut sessions = Vec::new();
+    for name in ports.list().await.map_err(failed)? {
+        let Some(id) = name.strip_prefix(SESSION_PREFIX) else {
+            continue;
+        };
+        let Some(stored) = ports.get(&name).await.map_err(failed)? else {
+            continue;
+        };
+        let Ok(session) = serde_json::from_slice::<Session>(&stored) else {
+            continue;
+        };
+        sessions.push(json!({
+            "id": id,
+            "created_at": session.created_at,
+            "last_seen_at": session.last_seen_at,
+            "current": own.as_ref() == Some(&name),
+        }));
+    }
+    handlers::json(StatusCode::OK, &json!({ "sessions": sessions }))
+}
+
+/// `DELETE /api/sessions` with `{"ids"}`.
+pub(super) async fn revoke<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
+    #[derive(Deserialize)]
+    struct Revoke {
+        ids: Vec<String>,
+    }
+    let Revoke { ids } = super::selection::parse(&body)?;
+    for id in &ids {
+        context
+            .ports()
+            .delete(&format!("{SESSION_PREFIX}{id}"))
+            .await
+            .map_err(failed)?;
+    }
+    note(context, "sessions_revoked", &format!("{} sessions", ids.len())).await;
+    handlers::json(StatusCode::OK, &json!({ "revoked": ids.len() }))
+}
+
+/// Writes into the audit trail. A database that cannot be written now keeps nobody from signing in or out.
+async fn note<P: Ports>(context: &Context<P>, action: &str, detail: &str) {
+    let _ = store::keys::record(&context.instance().database, "admin", action, detail, context.started).await;
 }
 
 /// A session as it is kept. Its id is kept as a digest: who reads the store cannot use it.
@@ -241,7 +300,7 @@ fn throttle_name<B>(request: &Request<B>) -> String {
 }
 
 fn session_name(id: &str) -> String {
-    format!("session:{}", hex(&Sha256::digest(id)))
+    format!("{SESSION_PREFIX}{}", hex(&Sha256::digest(id)))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -267,6 +326,7 @@ fn failed(error: KeyValueError) -> ApiError {
 
 /// The cookie's name, as older versions have it.
 const COOKIE: &str = "auth-key";
+const SESSION_PREFIX: &str = "session:";
 const SESSION_MS: i64 = 30 * 86_400_000;
 const SEEN_EVERY_MS: i64 = 60_000;
 const LOGIN_BYTES: usize = 4096;

@@ -1,0 +1,148 @@
+//! What the administrator's routes read in the same way: bodies, queries, and which keys are meant.
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use crate::{error::ApiError, handlers::Context, pool::key::ApiType, ports::Ports, store::keys::Filter};
+
+/// Which keys a change is for: exactly one of the three.
+#[derive(Deserialize)]
+pub(super) struct Selection {
+    pub(super) keys: Option<Vec<String>>,
+    pub(super) ids: Option<Vec<i64>>,
+    pub(super) filter: Option<Wanted>,
+}
+
+/// A list's filters, as a body has them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Wanted {
+    status: Option<String>,
+    api_type: Option<String>,
+    group: Option<String>,
+    endpoint: Option<String>,
+    search: Option<String>,
+}
+
+impl Selection {
+    pub(super) fn filter<P: Ports>(self, context: &Context<P>) -> Result<Filter, ApiError> {
+        match self {
+            Self {
+                keys: Some(keys),
+                ids: None,
+                filter: None,
+            } => {
+                let hashes = keys.iter().map(|key| context.vault.digest(key.trim())).collect();
+                Ok(Filter {
+                    hashes: Some(hashes),
+                    ..Filter::default()
+                })
+            }
+            Self {
+                keys: None,
+                ids: Some(ids),
+                filter: None,
+            } => Ok(Filter {
+                ids: Some(ids),
+                ..Filter::default()
+            }),
+            Self {
+                keys: None,
+                ids: None,
+                filter: Some(wanted),
+            } => {
+                wanted.status.as_deref().map(known_status).transpose()?;
+                Ok(Filter {
+                    status: wanted.status,
+                    api_type: wanted.api_type.as_deref().map(api_type).transpose()?,
+                    group: wanted.group,
+                    endpoint: wanted.endpoint,
+                    search: wanted.search,
+                    ..Filter::default()
+                })
+            }
+            _ => Err(ApiError::invalid(
+                "keys",
+                "Say which keys: exactly one of 'keys', 'ids' and 'filter'.",
+            )),
+        }
+    }
+}
+
+/// The parameters of a query.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The filters of a list.
+    pub(super) fn filter(&self) -> Result<Filter, ApiError> {
+        Ok(Filter {
+            status: self
+                .text("status")
+                .map(|status| known_status(&status).map(|()| status))
+                .transpose()?,
+            api_type: self.text("apiType").map(|name| api_type(&name)).transpose()?,
+            group: self.get("group"),
+            endpoint: self.text("endpoint"),
+            search: self.text("search"),
+            ..Filter::default()
+        })
+    }
+
+    pub(super) fn read(query: &str) -> Self {
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.text(name) else { return Ok(None) };
+        match value.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(ApiError::invalid(
+                name,
+                format!("'{name}' must be a whole number from {least} to {most}."),
+            )),
+        }
+    }
+}
+
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = error.to_string();
+        // serde names the field between backquotes where it knows it.
+        let param = message.split('`').nth(1).map(str::to_owned);
+        ApiError {
+            param,
+            ..ApiError::bad_request(format!("The body is not what this route takes: {message}."))
+        }
+    })
+}
+
+pub(super) fn api_type(name: &str) -> Result<ApiType, ApiError> {
+    ApiType::parse(name).ok_or_else(|| ApiError::invalid("apiType", "'apiType' must be \"gemini\" or \"openai\"."))
+}
+
+pub(super) fn known_status(status: &str) -> Result<(), ApiError> {
+    if matches!(status, "active" | "cooling_down" | "dead" | "disabled") {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "status",
+        "'status' must be active, cooling_down, dead or disabled.",
+    ))
+}

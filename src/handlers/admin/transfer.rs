@@ -1,0 +1,217 @@
+//! `/api/keys/export` and `/api/keys/import`: all keys, out and in again.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use super::keys::{MOST_KEYS, Wanted, check, store};
+use crate::{
+    endpoint,
+    error::ApiError,
+    handlers::{
+        self, Context,
+        admin::selection::{Query, api_type},
+        read_body,
+    },
+    ports::{Ports, Request, Response},
+    store::keys::{self, Change, Page, Sort},
+};
+
+/// A key on its way.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Item {
+    #[serde(alias = "key")]
+    api_key: String,
+    #[serde(default, rename = "apiType", alias = "api_type")]
+    api_type: Option<String>,
+    /// `endpoint_path` is the name that older versions have.
+    #[serde(default, rename = "customEndpoint", alias = "endpoint_path", alias = "base_url")]
+    custom_endpoint: Option<String>,
+    #[serde(default, alias = "key_group")]
+    group: Option<String>,
+    #[serde(default)]
+    priority: Option<i64>,
+    #[serde(default)]
+    weight: Option<i64>,
+    #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
+    project: Option<String>,
+    #[serde(default)]
+    enabled: Option<bool>,
+}
+
+/// `GET /api/keys/export?format=json|csv|txt`
+pub(super) async fn export<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
+    let query = Query::read(query);
+    let format = query.text("format").unwrap_or_else(|| "json".to_owned());
+    let (database, now) = (&context.instance().database, context.started);
+    let page = Page {
+        sort: Sort::Created,
+        descending: false,
+        offset: 0,
+        limit: -1,
+    };
+    let rows = keys::list(database, &query.filter()?, page, now).await?;
+    let items = rows
+        .into_iter()
+        .map(|row| {
+            Ok(Item {
+                api_key: context.open(&row.stored)?.expose().to_owned(),
+                api_type: Some(row.api_type),
+                custom_endpoint: Some(row.base_url),
+                group: Some(row.group),
+                priority: Some(row.priority),
+                weight: Some(row.weight),
+                note: Some(row.note),
+                project: Some(row.project),
+                enabled: Some(row.status != "disabled"),
+            })
+        })
+        .collect::<Result<Vec<_>, ApiError>>()?;
+    let failed = |_| ApiError::internal("The export could not be written.");
+    let (kind, body) = match format.as_str() {
+        "json" => ("application/json", serde_json::to_vec(&items).map_err(|_| failed(()))?),
+        "csv" => {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            for item in &items {
+                writer.serialize(item).map_err(|_| failed(()))?;
+            }
+            ("text/csv; charset=utf-8", writer.into_inner().map_err(|_| failed(()))?)
+        }
+        "txt" => {
+            let lines: Vec<_> = items.iter().map(|item| item.api_key.as_str()).collect();
+            ("text/plain; charset=utf-8", lines.join("\n").into_bytes())
+        }
+        _ => return Err(ApiError::invalid("format", "'format' must be json, csv or txt.")),
+    };
+    keys::record(
+        database,
+        "admin",
+        "keys_exported",
+        &format!("{} keys", items.len()),
+        now,
+    )
+    .await?;
+    let mut response = handlers::bytes(StatusCode::OK, HeaderValue::from_static(kind), Bytes::from(body));
+    let name = format!("attachment; filename=\"keystorm-keys.{format}\"");
+    if let Ok(name) = HeaderValue::from_str(&name) {
+        response.headers.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+/// `POST /api/keys/import`: an export, the JSON of older versions, or a plain list.
+pub(super) async fn import<P: Ports>(
+    context: &Context<P>,
+    request: Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    let headers: HeaderMap = request.headers;
+    let body = read_body(&headers, request.body, context.settings.max_body_bytes).await?;
+    let is_csv = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/csv"));
+    let items = read(&body, is_csv)?;
+    if items.len() > MOST_KEYS {
+        return Err(ApiError::bad_request(format!(
+            "At most {MOST_KEYS} keys can be imported in one call."
+        )));
+    }
+    let wanted = items
+        .iter()
+        .enumerate()
+        .map(|(number, item)| wanted(context, number, item))
+        .collect::<Result<_, _>>()?;
+    let response = store(context, wanted).await?;
+    let (database, detail) = (&context.instance().database, format!("{} keys", items.len()));
+    keys::record(database, "admin", "keys_imported", &detail, context.started).await?;
+    Ok(response)
+}
+
+fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
+    /// JSON's forms: a list, or a list below `keys`; each entry a key alone or with what is known of it.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Json {
+        List(Vec<Entry>),
+        Below { keys: Vec<Entry> },
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Key(String),
+        Item(Item),
+    }
+    let malformed = |error: String| ApiError::bad_request(format!("The file cannot be read: {error}."));
+    let text: Cow<'_, str> = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.starts_with(['[', '{']) {
+        let json: Json = serde_json::from_str(text).map_err(|_| {
+            malformed("its JSON is neither a list of keys nor one of objects with an 'api_key'".to_owned())
+        })?;
+        let (Json::List(entries) | Json::Below { keys: entries }) = json;
+        return Ok(entries
+            .into_iter()
+            .map(|entry| match entry {
+                Entry::Key(api_key) => Item {
+                    api_key,
+                    ..Item::default()
+                },
+                Entry::Item(item) => item,
+            })
+            .collect());
+    }
+    if is_csv && text.lines().next().is_some_and(|head| head.contains("api_key")) {
+        // The position alone is told: a line that cannot be read may hold a key.
+        return csv::Reader::from_reader(text.as_bytes())
+            .deserialize()
+            .enumerate()
+            .map(|(number, item)| item.map_err(|_| malformed(format!("line {} of the CSV is malformed", number + 2))))
+            .collect();
+    }
+    let words = text.split(|letter: char| letter.is_whitespace() || ",;".contains(letter));
+    Ok(words
+        .filter(|word| !word.is_empty())
+        .map(|word| Item {
+            api_key: word.to_owned(),
+            ..Item::default()
+        })
+        .collect())
+}
+
+fn wanted<'a, P: Ports>(context: &Context<P>, number: usize, item: &'a Item) -> Result<Wanted<'a>, ApiError> {
+    let place = format!("keys[{number}].");
+    let change = Change {
+        enabled: item.enabled,
+        priority: item.priority,
+        weight: item.weight,
+        group: item.group.clone(),
+        note: item.note.clone(),
+        project: item.project.clone(),
+    };
+    check(&change, &place)?;
+    let base_url = match item
+        .custom_endpoint
+        .as_deref()
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
+    {
+        Some(url) => endpoint::parse(url, context.settings.allow_private_endpoints)
+            .map_err(|why| ApiError::invalid(format!("{place}customEndpoint"), why))?,
+        None => String::new(),
+    };
+    let told = item
+        .api_type
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .map(api_type)
+        .transpose()?;
+    Ok(Wanted {
+        text: &item.api_key,
+        api_type: told,
+        base_url,
+        change,
+    })
+}
