@@ -13,6 +13,7 @@ test: build target/.clients ## set up, run every test
 	cargo nextest run --locked --release --package keystorm-runner
 	target/venv/bin/python -m pytest -q tests/clients
 	node --test tests/clients/
+	scripts/test-browser.sh
 
 setup: ## install what builds and tests need
 	scripts/setup.sh
@@ -22,7 +23,7 @@ build: setup ## build both components and the runner
 	scripts/build-component.sh keystorm-ui
 	cargo build --locked --release --package keystorm-runner --package keystorm-bench
 
-target/.clients: tests/clients/requirements.txt tests/clients/package-lock.json
+target/.clients: tests/clients/requirements.txt tests/clients/package-lock.json tests/browser/package-lock.json
 	scripts/setup-clients.sh
 	touch $@
 
@@ -32,7 +33,7 @@ check: setup ## formatting, lints, documentation
 	cargo clippy --locked --release --package keystorm-runner --all-targets -- -D warnings
 	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
-	for file in static/*.js static/i18n/*.js; do node --check --input-type=module < $$file || exit 1; done
+	for file in static/*.js static/i18n/*.js static/views/*.js; do node --check --input-type=module < $$file || exit 1; done
 
 demo: build ## the same with a mock upstream and made-up keys: no account needed
 	scripts/demo.sh

@@ -45,8 +45,9 @@ describe("the page", { concurrency: false }, () => {
     const good = keys(3000);
     await visit(page, "add");
     await paste(page, page.getByLabel("Keys", { exact: true }), [...good, ...good.slice(0, 40), "no key at all", "x"].join("\n"));
-    const preview = await page.locator(".figure .value").allTextContents();
-    assert.deepEqual(preview, ["3,000", "40", "2"]);
+    // The preview is drawn a moment after the paste.
+    await page.locator(".figure .value").first().getByText("3,000", { exact: true }).waitFor();
+    assert.deepEqual(await page.locator(".figure .value").allTextContents(), ["3,000", "40", "2"]);
     await addByPaste(page, [...good, ...good.slice(0, 40), "no key at all", "x"].join("\n"));
     await page.getByText("3,000 added, 0 already there, 0 refused.").waitFor();
     await page.getByRole("table", { name: "Result of each line" }).getByText("not sent: too short for a key").waitFor();
