@@ -57,9 +57,11 @@ impl<P: Ports> App<P> {
         let request_id = request_id(&request.headers, self.0.ports.seed());
         let dialect = Dialect::of(&request.path);
         let mut origin = String::from("*");
+        let mut is_edge = false;
         let answer = match self.settings(started).await {
             Ok((settings, vault)) => {
                 origin.clone_from(&settings.cors_allow_origin);
+                is_edge = settings.home_url.is_some();
                 let context = Context {
                     app: self.clone(),
                     settings,
@@ -71,8 +73,11 @@ impl<P: Ports> App<P> {
             }
             Err(error) => Err(error),
         };
+        let is_homes = is_edge && answer.is_ok();
         let mut response = answer.unwrap_or_else(|error| dialect.error(&error));
-        if dialect == Dialect::Admin {
+        if is_homes {
+            // What the home answered is whole: it has its own settings.
+        } else if dialect == Dialect::Admin {
             response
                 .headers
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

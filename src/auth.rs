@@ -88,6 +88,11 @@ pub fn is_same_origin<B>(request: &Request<B>) -> bool {
     }
 }
 
+/// Whether the client came by https, here or to a proxy in front. A client that lies about it does so about its own cookie.
+pub fn is_https<B>(request: &Request<B>) -> bool {
+    request.scheme == "https" || text(&request.headers, "x-forwarded-proto") == Some("https")
+}
+
 /// The address of the client as the host saw it, without its port. The host appends its header behind whatever the client
 /// sent by the same name: only the last one is true.
 pub fn client_address(headers: &HeaderMap) -> Option<&str> {

@@ -50,6 +50,8 @@ pub struct Settings {
     pub allow_private_endpoints: bool,
     /// Opens `/metrics` beside the administrator's password.
     pub metrics_token: Option<Credential>,
+    /// What tells from which country requests leave; `None` when it is not to be asked.
+    pub egress_trace_url: Option<String>,
     /// Whether passed-through answers are led through the guest so that their tokens are counted.
     pub count_tokens: bool,
     /// Which variables differ from their default.
@@ -99,6 +101,7 @@ impl Settings {
                 .secret("metrics_token", None)
                 .map(|token| Credential::new(token.expose())),
             count_tokens: reader.flag("count_tokens"),
+            egress_trace_url: reader.trace_url("egress_trace_url"),
             set: Vec::new(),
         };
         reader.finish(settings)
@@ -124,6 +127,7 @@ impl Settings {
             "cors_allow_origin" => self.cors_allow_origin.clone(),
             "allow_private_endpoints" => self.allow_private_endpoints.to_string(),
             "count_tokens" => self.count_tokens.to_string(),
+            "egress_trace_url" => self.egress_trace_url.clone().unwrap_or_else(|| "off".to_owned()),
             _ => String::new(),
         }
     }
@@ -140,7 +144,7 @@ impl Settings {
 }
 
 /// The names of the variables that the component reads, in the order of the documentation; `true` marks secrets.
-pub const NAMES: [(&str, bool); 19] = [
+pub const NAMES: [(&str, bool); 20] = [
     ("auth_key", true),
     ("home_access_key", true),
     ("forward_client_key_enabled", false),
@@ -160,6 +164,7 @@ pub const NAMES: [(&str, bool); 19] = [
     ("allow_private_endpoints", false),
     ("metrics_token", true),
     ("count_tokens", false),
+    ("egress_trace_url", false),
 ];
 
 struct Reader<'a> {
@@ -270,6 +275,13 @@ impl<'a> Reader<'a> {
         value.to_owned()
     }
 
+    fn trace_url(&mut self, name: &str) -> Option<String> {
+        if self.value(name) == Some("off") {
+            return None;
+        }
+        Some(self.url(name, DEFAULT_TRACE_URL))
+    }
+
     fn origin(&mut self, name: &str) -> String {
         let value = self.value(name).unwrap_or("*");
         if http::HeaderValue::from_str(value).is_err() || value.contains(',') {
@@ -305,8 +317,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Answers, to whoever asks, from which country the question came.
+const DEFAULT_TRACE_URL: &str = "https://www.cloudflare.com/cdn-cgi/trace";
+
 /// What spin.toml puts in place of what the operator does not set, where that is not empty.
-const DEFAULTS: [(&str, &str); 17] = [
+const DEFAULTS: [(&str, &str); 18] = [
     ("auth_key", DEFAULT_AUTH_KEY),
     ("home_access_key", DEFAULT_HOME_ACCESS_KEY),
     ("forward_client_key_enabled", "false"),
@@ -323,6 +338,7 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("cors_allow_origin", "*"),
     ("allow_private_endpoints", "false"),
     ("count_tokens", "false"),
+    ("egress_trace_url", DEFAULT_TRACE_URL),
     ("extra_outbound_host", ""),
 ];
 

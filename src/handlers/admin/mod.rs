@@ -1,6 +1,7 @@
 //! The administrator's routes.
 
 mod check;
+mod egress;
 mod keys;
 mod reports;
 mod selection;
@@ -36,6 +37,7 @@ pub async fn answer<P: Ports>(
         Admin::Check => check::answer(context, request).await,
         Admin::Export => transfer::export(&context, &request.query).await,
         Admin::Import => transfer::import(&context, request).await,
+        Admin::Egress => egress::show(&context).await,
         Admin::Endpoints => reports::endpoints(&context).await,
         Admin::Stats => reports::stats(&context, &request.query).await,
         Admin::Events => reports::events(&context, &request.query).await,
@@ -48,7 +50,7 @@ pub async fn answer<P: Ports>(
             session::revoke(&context, read_json(&context, request).await?).await
         }
         Admin::Sessions => session::list(&context, &request).await,
-        Admin::Login | Admin::Logout | Admin::Session | Admin::Egress | Admin::OpenApi => Err(ApiError::not_found(
+        Admin::Login | Admin::Logout | Admin::Session | Admin::OpenApi => Err(ApiError::not_found(
             "unknown_url",
             "This version does not have this route yet.",
         )),

@@ -106,7 +106,7 @@ pub(super) async fn login<P: Ports>(
     )
     .await;
     let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
-    let secure = if request.scheme == "https" { "; Secure" } else { "" };
+    let secure = if auth::is_https(&request) { "; Secure" } else { "" };
     let cookie = format!(
         "{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
         SESSION_MS / 1000
