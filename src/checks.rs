@@ -1,6 +1,8 @@
 //! Free checks: whether a provider still takes a key. Listing models costs no tokens; generating one token is asked for only
 //! where the administrator wants quota proved.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use serde_json::json;
@@ -16,6 +18,7 @@ use crate::{
     },
     ports::{Outbound, OutboundBody, Ports, Timeouts, TransportError, UnixMillis},
     redact::redact,
+    translate::model,
 };
 
 /// How a key is checked.
@@ -41,6 +44,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Reads a name of the API.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Valid, Self::Invalid, Self::Limited, Self::Unknown]
+            .into_iter()
+            .find(|verdict| verdict.as_str() == name)
+    }
+
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -102,7 +112,7 @@ pub async fn check<P: Ports>(ports: &P, key: &Candidate, mode: &Mode) -> Checked
             rule: judgement.rule,
             message: message.clone(),
         }),
-        Verdict::Limited => Some(rest(key, &judgement, &message, now)),
+        Verdict::Limited => rest(key, mode, &judgement, &message, now),
         Verdict::Valid | Verdict::Unknown => None,
     };
     Checked {
@@ -114,20 +124,37 @@ pub async fn check<P: Ports>(ports: &P, key: &Candidate, mode: &Mode) -> Checked
     }
 }
 
-/// A check names no model of its own, so that all of the key rests.
-fn rest(key: &Candidate, judgement: &Judgement, message: &str, now: UnixMillis) -> Write {
+/// What rests after a check that was limited. A limit upon listing models says as little of the models' own quotas as a list
+/// that comes: unless the whole key is out of money or quota, nothing rests. A generation that is limited rests its model.
+fn rest(key: &Candidate, mode: &Mode, judgement: &Judgement, message: &str, now: UnixMillis) -> Option<Write> {
+    let (rule, message) = (judgement.rule, message.to_owned());
     let until = match judgement.rest {
-        Rest::Key(ms) | Rest::Model(ms) | Rest::ModelDoubling(ms, _) => now.plus(ms),
+        Rest::Key(ms) => {
+            return Some(Write::KeyRests {
+                key: key.id,
+                project: None,
+                until: now.plus(ms),
+                rule,
+                message,
+            });
+        }
+        Rest::Model(ms) | Rest::ModelDoubling(ms, _) => now.plus(ms),
         Rest::ModelUntilMidnight => next_quota_day(now),
-        Rest::None | Rest::Dead => now,
+        Rest::None | Rest::Dead => return None,
     };
-    Write::KeyRests {
+    let Mode::Generate(model) = mode else { return None };
+    Some(Write::ModelRests {
         key: key.id,
         project: None,
+        model: Rc::from(match key.api_type {
+            ApiType::Gemini => model::bare(model),
+            ApiType::OpenAi => model,
+        }),
         until,
-        rule: judgement.rule,
-        message: message.to_owned(),
-    }
+        rule,
+        strikes: 0,
+        message,
+    })
 }
 
 type Answered = (http::StatusCode, HeaderMap, Bytes);

@@ -10,7 +10,7 @@ export const checking = {
   /** Starts a check: `what` is `{ids}` or `{filter}`, with `mode` and `model` where generation is to be proved. */
   start(what) {
     run?.stopper?.abort();
-    run = { what, results: new Map(), counts: { valid: 0, invalid: 0, limited: 0, unknown: 0 }, total: 0, cursor: null, startedAt: Date.now(), spent: 0, running: false, finished: false, error: null };
+    run = { what, recent: [], done: 0, counts: { valid: 0, invalid: 0, limited: 0, unknown: 0 }, total: 0, cursor: null, since: null, startedAt: Date.now(), spent: 0, running: false, finished: false, error: null };
     return this.resume();
   },
   /** Goes on from where it was stopped. */
@@ -36,23 +36,22 @@ export const checking = {
   stop() {
     run?.stopper?.abort();
   },
-  /** Deletes what the provider refused. */
+  /** Deletes what the provider refused in this run: by what the server has written down, however many there are. */
   async deleteInvalid() {
-    const ids = [...run.results].filter(([, { result }]) => result === "invalid").map(([id]) => id);
-    await call("DELETE", "/api/keys", { ids });
-    for (const id of ids) run.results.delete(id);
+    const { deleted } = await call("DELETE", "/api/keys", { filter: { result: "invalid", checkedSince: run.since } });
+    run.recent = run.recent.filter(({ result }) => result !== "invalid");
+    run.done -= run.counts.invalid;
+    run.total -= run.counts.invalid;
     run.counts.invalid = 0;
-    run.total -= ids.length;
     tell();
-    return ids.length;
+    return deleted;
   },
   /** What there is to show. */
   view() {
     if (!run) return { running: false, done: 0, total: 0 };
-    const { running, finished, error, counts, total, results, spent, startedAt } = run;
-    const done = results.size;
+    const { running, finished, error, counts, total, done, recent, spent, startedAt } = run;
     const elapsed = spent + (running ? Date.now() - startedAt : 0);
-    return { exists: true, running, finished, error, counts, total: Math.max(total, done), done, rate: elapsed ? (done / elapsed) * 1000 : 0, rows: [...results.values()].slice(-KEPT_ROWS).reverse() };
+    return { exists: true, running, finished, error, counts, total: Math.max(total, done), done, rate: elapsed ? (done / elapsed) * 1000 : 0, rows: recent };
   },
   /** Calls back on every change, until the returned function is called. */
   watch(changed) {
@@ -67,17 +66,20 @@ async function stream(mine) {
   let ended = false;
   for await (const { event, data, id } of events(response)) {
     const found = JSON.parse(data);
-    if (event === "progress") {
-      const before = mine.results.get(found.id);
-      if (before) mine.counts[before.result] -= 1;
-      mine.results.set(found.id, found);
-      mine.counts[found.result] = (mine.counts[found.result] ?? 0) + 1;
-      mine.total = Math.max(mine.total, found.total ?? 0);
-      mine.cursor = id ?? found.cursor ?? mine.cursor;
+    if (event === "start") {
+      mine.since ??= found.started_at;
+      mine.total = mine.done + found.total;
+      tell();
+    } else if (event === "progress") {
+      mine.done += 1;
+      mine.counts[found.result] += 1;
+      mine.recent.unshift(found);
+      if (mine.recent.length > KEPT_ROWS) mine.recent.pop();
+      mine.cursor = id;
       tell();
     } else if (event === "end") {
       ended = true;
-      mine.more = found.cursor !== null && found.cursor !== undefined;
+      mine.more = found.cursor !== null;
       if (mine.more) mine.cursor = found.cursor;
     } else if (event === "error") {
       throw Object.assign(new Error(found.error?.message ?? data), { status: 502 });
@@ -87,7 +89,7 @@ async function stream(mine) {
 }
 
 let planned = false;
-/** Tells at most once a frame, however fast results come. */
+/** Tells at most a few times a second, however fast results come. */
 function tell() {
   if (planned) return;
   planned = true;

@@ -8,7 +8,7 @@ use crate::{
     error::ApiError,
     handlers::{self, Context},
     ports::{Ports, Request, Response},
-    store::keys::{self, Filter},
+    store::{filter::Filter, keys},
 };
 
 /// The component runs.
@@ -19,16 +19,12 @@ pub fn live<P: Ports>(_: &Context<P>) -> Result<Response<P>, ApiError> {
 /// The database answers, and there is a key that may serve.
 pub async fn ready<P: Ports>(context: &Context<P>) -> Result<Response<P>, ApiError> {
     let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
-    let active = counts
-        .iter()
-        .find(|(status, _)| status == "active")
-        .map_or(0, |(_, count)| *count);
-    let (status, word) = if active > 0 {
+    let (status, word) = if counts.active > 0 {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no_active_keys")
     };
-    handlers::json(status, &json!({ "status": word, "active_keys": active }))
+    handlers::json(status, &json!({ "status": word, "active_keys": counts.active }))
 }
 
 /// The pool by state, as Prometheus text.
@@ -49,7 +45,7 @@ pub async fn metrics<P: Ports>(
     }
     let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
     let mut text = String::from("# HELP keystorm_keys Keys by state.\n# TYPE keystorm_keys gauge\n");
-    for (status, count) in counts {
+    for (status, count) in counts.each() {
         text.push_str(&format!("keystorm_keys{{state=\"{status}\"}} {count}\n"));
     }
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

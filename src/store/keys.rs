@@ -1,8 +1,13 @@
 //! The administrator's side of the keys: adding, finding, changing, deleting.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
-use super::Database;
+use super::{
+    Database,
+    filter::{Filter, STATUS},
+};
 use crate::{
     pool::key::{ApiType, KeyId},
     ports::{Connection, Ports, Row, SqlError, UnixMillis, Value},
@@ -35,27 +40,6 @@ pub struct NewKey {
     pub enabled: bool,
     /// A random place in the order that hands are drawn by, 0 to 2^31.
     pub pick: i64,
-}
-
-/// Which keys are meant. All conditions hold together; none means all keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// These keys, by number.
-    pub ids: Option<Vec<i64>>,
-    /// These keys, by the hash of their credential.
-    pub hashes: Option<Vec<String>>,
-    /// `active`, `cooling_down`, `dead` or `disabled`.
-    pub status: Option<String>,
-    /// Keys of this type.
-    pub api_type: Option<ApiType>,
-    /// Keys of this group.
-    pub group: Option<String>,
-    /// Keys of this endpoint, as stored.
-    pub endpoint: Option<String>,
-    /// Keys with this text in their mask, note, group, endpoint, project or last error.
-    pub search: Option<String>,
-    /// Keys with a higher number: how a long piece of work goes on.
-    pub after: Option<i64>,
 }
 
 /// One page of a list.
@@ -109,7 +93,7 @@ impl Sort {
             Self::Failed => "failed_count",
             Self::Priority => "priority",
             Self::Status => "status",
-            Self::Requests => "requests",
+            Self::Requests => "(SELECT COALESCE(SUM(requests), 0) FROM usage WHERE key_id = k.id)",
         }
     }
 }
@@ -151,14 +135,70 @@ pub struct KeyRow {
     pub last_error: String,
     /// Moments; 0 for never.
     pub last_checked_at: i64,
+    /// What the last check said: `valid`, `invalid`, `limited`, `unknown`, or empty.
+    pub last_result: String,
     /// When it last served.
     pub last_used_at: i64,
     /// When it was added.
     pub created_at: i64,
+}
+
+/// What stands beside a key in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
     /// Attempts in all.
     pub requests: i64,
     /// Those that failed.
     pub failures: i64,
+    /// Attempts in each of the last 24 hours, the current one last.
+    pub hours: [i64; HOURS],
+    /// The models that it rests for, the soonest over first.
+    pub rests: Vec<ModelRest>,
+}
+
+/// A key's rest for one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRest {
+    /// The model.
+    pub model: String,
+    /// When it is over.
+    pub until: i64,
+    /// The rule that said so.
+    pub rule: String,
+}
+
+/// How many keys there are of each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that may serve.
+    pub active: i64,
+    /// Those that rest.
+    pub cooling_down: i64,
+    /// Those that their provider refuses.
+    pub dead: i64,
+    /// Those that were switched off.
+    pub disabled: i64,
+}
+
+impl Counts {
+    /// The counts with their names in the API.
+    pub const fn each(&self) -> [(&'static str, i64); 4] {
+        [
+            ("active", self.active),
+            ("cooling_down", self.cooling_down),
+            ("dead", self.dead),
+            ("disabled", self.disabled),
+        ]
+    }
+
+    /// How many there are of one status, or of all.
+    pub fn total(&self, status: Option<&str>) -> i64 {
+        let meant = self
+            .each()
+            .into_iter()
+            .filter(|(name, _)| status.is_none_or(|only| only == *name));
+        meant.map(|(_, count)| count).sum()
+    }
 }
 
 /// What is changed.
@@ -212,8 +252,9 @@ pub async fn add<P: Ports>(database: &Database<P>, keys: &[NewKey], now: UnixMil
                         project, enabled, pick, created_at)
                     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
                         value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, ?2
-                    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING 1";
-                added += connection.execute(sql, &[chunk.clone(), Value::from(now)]).await?.len() as u64;
+                    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING";
+                connection.execute(sql, &[chunk.clone(), Value::from(now)]).await?;
+                added += changes(connection).await?;
             }
             Ok(added)
         })
@@ -231,13 +272,9 @@ pub async fn list<P: Ports>(
     parameters.extend([Value::from(page.limit), Value::from(page.offset)]);
     let (limit, offset) = (parameters.len() - 1, parameters.len());
     let direction = if page.descending { "DESC" } else { "ASC" };
-    // Sums over usage are looked up for the rows of the page alone, unless they are what the page is ordered by.
-    let requests = "(SELECT COALESCE(SUM(requests), 0) FROM usage WHERE key_id = k.id)";
-    let successes = "(SELECT COALESCE(SUM(successes), 0) FROM usage WHERE key_id = k.id)";
     let sql = format!(
         "SELECT id, secret, masked, api_type, base_url, grp, {STATUS} AS status, reason, rule, until, priority, weight, note,
-            project, failed_count, last_error, last_checked_at, last_used_at, created_at, {requests} AS requests,
-            {successes} AS successes
+            project, failed_count, last_error, last_checked_at, last_result, last_used_at, created_at
         FROM keys k WHERE {condition} ORDER BY {} {direction}, id {direction} LIMIT ?{limit} OFFSET ?{offset}",
         page.sort.column()
     );
@@ -245,19 +282,68 @@ pub async fn list<P: Ports>(
     Ok(rows.iter().map(|row| key_row(row, now)).collect())
 }
 
-/// Counts keys by status.
-pub async fn counts<P: Ports>(
+/// What stands beside the keys of a page: their requests and failures in all, their requests by the hour, and the models that
+/// they rest for. Looked up for these keys alone, along indices.
+pub async fn beside<P: Ports>(
     database: &Database<P>,
-    filter: &Filter,
+    ids: &[i64],
     now: UnixMillis,
-) -> Result<Vec<(String, i64)>, SqlError> {
+) -> Result<HashMap<i64, Beside>, SqlError> {
+    let list = Value::Text(json!(ids).to_string());
+    let since = now.0 - now.0.rem_euclid(HOUR_MS) - (HOURS as i64 - 1) * HOUR_MS;
+    let sql = "SELECT key_id, CASE WHEN period = 'hour' AND starts_at >= ?2 THEN starts_at ELSE 0 END, SUM(requests),
+            SUM(successes)
+        FROM usage WHERE key_id IN (SELECT value FROM json_each(?1)) GROUP BY 1, 2";
+    let mut found: HashMap<i64, Beside> = HashMap::new();
+    for row in database.execute(sql, &[list.clone(), Value::from(since)]).await? {
+        let key = found.entry(row.integer(0)).or_default();
+        key.requests += row.integer(2);
+        key.failures += row.integer(2) - row.integer(3);
+        let hour = usize::try_from((row.integer(1) - since) / HOUR_MS).ok();
+        if let Some(hour) = hour
+            .filter(|_| row.integer(1) >= since)
+            .and_then(|hour| key.hours.get_mut(hour))
+        {
+            *hour += row.integer(2);
+        }
+    }
+    let sql = "SELECT key_id, model, until, rule FROM cooldowns
+        WHERE key_id IN (SELECT value FROM json_each(?1)) AND until > ?2 ORDER BY until";
+    for row in database.execute(sql, &[list, Value::from(now)]).await? {
+        found.entry(row.integer(0)).or_default().rests.push(ModelRest {
+            model: row.text(1).to_owned(),
+            until: row.integer(2),
+            rule: row.text(3).to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+/// Counts keys by status.
+pub async fn counts<P: Ports>(database: &Database<P>, filter: &Filter, now: UnixMillis) -> Result<Counts, SqlError> {
     let (condition, parameters) = filter.condition(now);
-    let sql = format!("SELECT {STATUS} AS status, COUNT(*) FROM keys k WHERE {condition} GROUP BY 1");
+    // All of them are the usual question: each count is then a range of an index, and no key is looked at.
+    let sql = if *filter == Filter::default() {
+        "SELECT (SELECT COUNT(*) FROM keys), (SELECT COUNT(*) FROM keys WHERE enabled = 0),
+            (SELECT COUNT(*) FROM keys WHERE enabled = 1 AND state = 'dead'),
+            (SELECT COUNT(*) FROM keys WHERE enabled = 1 AND state = 'cooling_down' AND until > ?1)"
+            .to_owned()
+    } else {
+        format!(
+            "SELECT COUNT(*), SUM(enabled = 0), SUM(enabled = 1 AND state = 'dead'),
+                SUM(enabled = 1 AND state = 'cooling_down' AND until > ?1)
+            FROM keys k WHERE {condition}"
+        )
+    };
     let rows = database.execute(&sql, &parameters).await?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.text(0).to_owned(), row.integer(1)))
-        .collect())
+    let count = |index: usize| rows.first().map_or(0, |row| row.integer(index));
+    let (total, disabled, dead, cooling_down) = (count(0), count(1), count(2), count(3));
+    Ok(Counts {
+        active: total - disabled - dead - cooling_down,
+        cooling_down,
+        dead,
+        disabled,
+    })
 }
 
 /// Changes keys; returns how many there were.
@@ -285,22 +371,23 @@ pub async fn change<P: Ports>(
         return Ok(0);
     }
     // A key that would become the twin of another in its new group stays where it is.
-    let sql = format!(
-        "UPDATE OR IGNORE keys AS k SET {} WHERE {condition} RETURNING 1",
-        sets.join(", ")
-    );
+    let sql = format!("UPDATE OR IGNORE keys AS k SET {} WHERE {condition}", sets.join(", "));
     database
-        .transaction(async |connection| Ok(connection.execute(&sql, &parameters).await?.len() as u64))
+        .transaction(async |connection| {
+            connection.execute(&sql, &parameters).await?;
+            changes(connection).await
+        })
         .await
 }
 
 /// Deletes keys and all that is written of them but their usage; returns how many there were.
 pub async fn delete<P: Ports>(database: &Database<P>, filter: &Filter, now: UnixMillis) -> Result<u64, SqlError> {
     let (condition, parameters) = filter.condition(now);
-    let keys = format!("DELETE FROM keys AS k WHERE {condition} RETURNING 1");
+    let keys = format!("DELETE FROM keys AS k WHERE {condition}");
     database
         .transaction(async |connection| {
-            let deleted = connection.execute(&keys, &parameters).await?.len() as u64;
+            connection.execute(&keys, &parameters).await?;
+            let deleted = changes(connection).await?;
             connection
                 .execute(
                     "DELETE FROM cooldowns WHERE key_id <> 0 AND key_id NOT IN (SELECT id FROM keys)",
@@ -312,26 +399,26 @@ pub async fn delete<P: Ports>(database: &Database<P>, filter: &Filter, now: Unix
         .await
 }
 
-/// Writes down that keys were checked. Those that are valid come back from the dead, and their circuits close; a rest that
-/// a provider asked for goes on, since a free check proves no quota.
+/// Writes down what checks said of keys: pairs of a number and a result. Those that are valid come back from the dead, and
+/// their circuits close; a rest that a provider asked for goes on, since a free check proves no quota.
 pub async fn checked<P: Ports>(
     database: &Database<P>,
-    checked: &[i64],
-    valid: &[i64],
+    checked: &[(i64, &str)],
     now: UnixMillis,
 ) -> Result<(), SqlError> {
-    let list = |ids: &[i64]| Value::Text(json!(ids).to_string());
+    let found = Value::Text(json!(checked).to_string());
     database
         .transaction(async |connection| {
-            let all = "UPDATE keys SET last_checked_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
-            connection.execute(all, &[list(checked), Value::from(now)]).await?;
+            let all = "UPDATE keys SET last_checked_at = ?2, last_result = found.result
+                FROM (SELECT value ->> 0 AS id, value ->> 1 AS result FROM json_each(?1)) AS found WHERE keys.id = found.id";
+            connection.execute(all, &[found.clone(), Value::from(now)]).await?;
             let well = "UPDATE keys SET failed_count = 0, opened = 0, last_error = '',
                     rule = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE rule END,
                     reason = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE reason END,
                     until = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 0 ELSE until END,
                     state = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 'active' ELSE state END
-                WHERE id IN (SELECT value FROM json_each(?1))";
-            connection.execute(well, &[list(valid)]).await.map(drop)
+                WHERE id IN (SELECT value ->> 0 FROM json_each(?1) WHERE value ->> 1 = 'valid')";
+            connection.execute(well, std::slice::from_ref(&found)).await.map(drop)
         })
         .await
 }
@@ -362,41 +449,10 @@ pub async fn record<P: Ports>(
     database.execute(sql, &parameters).await.map(drop)
 }
 
-impl Filter {
-    /// The condition over `keys k`, with numbered parameters. `?1` is the present.
-    fn condition(&self, now: UnixMillis) -> (String, Vec<Value>) {
-        let mut parameters = vec![Value::from(now)];
-        let mut conditions = vec!["?1 = ?1".to_owned()];
-        let mut add = |condition: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                parameters.push(value);
-                conditions.push(condition.replace("??", &format!("?{}", parameters.len())));
-            }
-        };
-        let list = |text: String| Value::Text(text);
-        add(
-            "k.id IN (SELECT value FROM json_each(??))",
-            self.ids.as_ref().map(|ids| list(json!(ids).to_string())),
-        );
-        add(
-            "k.secret_hash IN (SELECT value FROM json_each(??))",
-            self.hashes.as_ref().map(|hashes| list(json!(hashes).to_string())),
-        );
-        add(&format!("{STATUS} = ??"), self.status.as_deref().map(Value::from));
-        add(
-            "k.api_type = ??",
-            self.api_type.map(|api_type| Value::from(api_type.as_str())),
-        );
-        add("k.grp = ??", self.group.as_deref().map(Value::from));
-        add("k.base_url = ??", self.endpoint.as_deref().map(Value::from));
-        add(
-            "instr(lower(k.masked || char(10) || k.note || char(10) || k.grp || char(10) || k.base_url || char(10)
-                || k.project || char(10) || k.last_error), ??) > 0",
-            self.search.as_deref().map(|text| Value::from(text.to_lowercase())),
-        );
-        add("k.id > ??", self.after.map(Value::from));
-        (conditions.join(" AND "), parameters)
-    }
+/// How many rows the last statement has changed.
+async fn changes(connection: &impl Connection) -> Result<u64, SqlError> {
+    let rows = connection.execute("SELECT changes()", &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.integer(0).unsigned_abs()))
 }
 
 fn key_row(row: &Row, now: UnixMillis) -> KeyRow {
@@ -425,16 +481,15 @@ fn key_row(row: &Row, now: UnixMillis) -> KeyRow {
         failed_count: row.integer(14),
         last_error: text(15),
         last_checked_at: row.integer(16),
-        last_used_at: row.integer(17),
-        created_at: row.integer(18),
-        requests: row.integer(19),
-        failures: row.integer(19) - row.integer(20),
+        last_result: text(17),
+        last_used_at: row.integer(18),
+        created_at: row.integer(19),
     }
 }
 
-/// A key's state in the administrator's words. A rest that is over is none.
-const STATUS: &str = "CASE WHEN k.enabled = 0 THEN 'disabled' WHEN k.state = 'dead' THEN 'dead'
-    WHEN k.state = 'cooling_down' AND k.until > ?1 THEN 'cooling_down' ELSE 'active' END";
-
 /// How many keys go into the database with one statement.
 const ADD_CHUNK: usize = 2000;
+
+/// How many hours the small chart beside a key shows.
+const HOURS: usize = 24;
+const HOUR_MS: i64 = 3_600_000;

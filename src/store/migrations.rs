@@ -48,8 +48,9 @@ async fn version(connection: &impl Connection) -> Result<i64, SqlError> {
 }
 
 /// Order is the version: append new steps at the end, never change one that has been released.
-const MIGRATIONS: &[&[&str]] = &[&[
-    "CREATE TABLE keys (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE keys (
         id INTEGER PRIMARY KEY,
         api_type TEXT NOT NULL,
         base_url TEXT NOT NULL,
@@ -75,12 +76,12 @@ const MIGRATIONS: &[&[&str]] = &[&[
         pick INTEGER NOT NULL,
         UNIQUE (api_type, base_url, grp, secret_hash)
     )",
-    // One tier of one pool in random order: what a hand is drawn from.
-    "CREATE INDEX keys_hand ON keys (api_type, grp, enabled, state, priority, pick)",
-    // Resting keys by the moment they come back.
-    "CREATE INDEX keys_until ON keys (state, until)",
-    // Rests by key and model. The row of key 0 is an endpoint's: its model is the model, a line break, and the base URL.
-    "CREATE TABLE cooldowns (
+        // One tier of one pool in random order: what a hand is drawn from.
+        "CREATE INDEX keys_hand ON keys (api_type, grp, enabled, state, priority, pick)",
+        // Resting keys by the moment they come back.
+        "CREATE INDEX keys_until ON keys (state, until)",
+        // Rests by key and model. The row of key 0 is an endpoint's: its model is the model, a line break, and the base URL.
+        "CREATE TABLE cooldowns (
         key_id INTEGER NOT NULL,
         model TEXT NOT NULL,
         until INTEGER NOT NULL,
@@ -88,15 +89,15 @@ const MIGRATIONS: &[&[&str]] = &[&[
         strikes INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (key_id, model)
     ) WITHOUT ROWID",
-    "CREATE INDEX cooldowns_until ON cooldowns (until)",
-    "CREATE TABLE endpoint_models (
+        "CREATE INDEX cooldowns_until ON cooldowns (until)",
+        "CREATE TABLE endpoint_models (
         api_type TEXT NOT NULL,
         base_url TEXT NOT NULL,
         model TEXT NOT NULL,
         PRIMARY KEY (api_type, base_url, model)
     ) WITHOUT ROWID",
-    // `period` is 'hour' or 'day', `starts_at` its beginning.
-    "CREATE TABLE usage (
+        // `period` is 'hour' or 'day', `starts_at` its beginning.
+        "CREATE TABLE usage (
         period TEXT NOT NULL,
         starts_at INTEGER NOT NULL,
         key_id INTEGER NOT NULL,
@@ -110,8 +111,8 @@ const MIGRATIONS: &[&[&str]] = &[&[
         latency_max_ms INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (period, starts_at, key_id, model)
     ) WITHOUT ROWID",
-    "CREATE INDEX usage_key ON usage (key_id)",
-    "CREATE TABLE faults (
+        "CREATE INDEX usage_key ON usage (key_id)",
+        "CREATE TABLE faults (
         period TEXT NOT NULL,
         starts_at INTEGER NOT NULL,
         key_id INTEGER NOT NULL,
@@ -120,12 +121,20 @@ const MIGRATIONS: &[&[&str]] = &[&[
         count INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (period, starts_at, key_id, model, fault)
     ) WITHOUT ROWID",
-    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE events (
+        "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE events (
         id INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
         actor TEXT NOT NULL,
         action TEXT NOT NULL,
         detail TEXT NOT NULL
     )",
-]];
+    ],
+    &[
+        // What the last check said, so that what it found can be acted on by a filter.
+        "ALTER TABLE keys ADD COLUMN last_result TEXT NOT NULL DEFAULT ''",
+        // Keys by their state: counting them looks at no key. It serves all that `keys_until` did.
+        "CREATE INDEX keys_status ON keys (enabled, state, until)",
+        "DROP INDEX keys_until",
+    ],
+];

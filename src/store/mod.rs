@@ -1,5 +1,6 @@
 //! The database: schema, statements and row mapping over the [`Connection`] port.
 
+pub mod filter;
 pub mod keys;
 pub mod migrations;
 pub mod pool;

@@ -222,7 +222,7 @@ async fn apply(connection: &impl Connection, write: &Write, now: UnixMillis) -> 
         ),
         Write::Wake(at) => (
             "UPDATE keys SET state = 'active', until = 0, rule = '', reason = ''
-            WHERE state = 'cooling_down' AND until <= ?1 AND opened = 0",
+            WHERE enabled IN (0, 1) AND state = 'cooling_down' AND until <= ?1 AND opened = 0",
             vec![Value::from(*at)],
         ),
         Write::Project { key, project } => (

@@ -6,12 +6,13 @@ import { duration, number, t } from "../i18n.js";
 import { act, badge, button, confirmed, field, heading, problem, select, table, toast } from "../parts.js";
 
 const RESULTS = ["valid", "limited", "invalid", "unknown"];
+const SHOWN = 100;
 
 export async function mount({ root, signal }) {
   const place = el("div", { class: "stack" });
   const message = el("div", { "aria-live": "polite" });
   const which = select([["all", t("check.all")], ["dead", t("check.dead")], ["cooling_down", t("check.resting")], ["active", t("check.active")]], { name: "which" });
-  const mode = select([["list", t("check.free")], ["generate", t("check.generate")]], { name: "mode", onchange: () => { modelField.hidden = mode.value !== "generate"; } });
+  const mode = select([["models", t("check.free")], ["generate", t("check.generate")]], { name: "mode", onchange: () => { modelField.hidden = mode.value !== "generate"; } });
   const model = el("input", { name: "model", autocomplete: "off", placeholder: "gemini-2.5-flash" });
   const modelField = field(t("check.model"), model);
   modelField.hidden = true;
@@ -47,7 +48,7 @@ export async function mount({ root, signal }) {
         !now.running && now.counts.invalid > 0 && button(t("check.delete", { n: now.counts.invalid }), (event) => clean(event.currentTarget), { class: "danger" }));
     }
     fill(rows, table(t("check.results"), [{ name: t("keys.key") }, { name: t("add.result") }, { name: t("check.time"), number: true }, { name: t("check.message") }],
-      now.rows.slice(0, 200).map(({ masked, result, latency_ms, message: words }) => [el("code", {}, masked), badge(result), latency_ms === undefined || latency_ms === null ? "–" : duration(latency_ms), el("span", { class: "small quiet" }, words ?? "")])));
+      now.rows.slice(0, SHOWN).map(({ masked, result, latency_ms, message: words }) => [el("code", {}, masked), badge(result), latency_ms === undefined || latency_ms === null ? "–" : duration(latency_ms), el("span", { class: "small quiet" }, words ?? "")])));
     return undefined;
   };
 

@@ -253,13 +253,22 @@ export async function mount({ root, params, signal }) {
   await refresh({ quiet: false });
 }
 
-/** Why a key is in its state: the rule, how long yet, and the provider's last words. */
+/** Why a key is in its state: the rule, how long yet, the provider's last words, and the models that it rests for. */
 function why(key) {
-  const words = [key.rule && key.rule !== key.reason ? key.rule : null, key.reason, key.last_error !== key.reason ? key.last_error : null].filter(Boolean);
-  const rests = key.until && key.until > Date.now();
-  if (!rests && (!words.length || key.status === "active")) return null;
-  return el("span", { class: "small quiet" }, rests && [" ", el("span", { class: "sr" }, t("keys.until")), el("span", { class: "nowrap strong", data: { until: String(key.until) }, title: moment(key.until) }, countdown(key.until))], words.length > 0 && el("span", { class: "clip", title: words.join(" · ") }, words.join(" · ")));
+  const words = [key.rule && key.rule !== key.reason ? key.rule : null, key.reason, key.last_error !== key.reason ? key.last_error : null].filter(Boolean).join(" · ");
+  const rests = key.until > Date.now();
+  const [first, ...others] = key.status === "active" || key.status === "cooling_down" ? (key.rests ?? []) : [];
+  const doubtful = key.status === "active" && (key.last_result === "limited" || key.last_result === "unknown");
+  return [
+    rests && [" ", el("span", { class: "sr" }, t("keys.until")), left(key.until)],
+    words && key.status !== "active" && el("span", { class: "clip small quiet", title: words }, words),
+    first && el("span", { class: "clip small quiet", title: (key.rests ?? []).map(({ model, rule, until }) => `${model}: ${rule}, ${moment(until)}`).join("\n") }, t("keys.rests", { model: first.model }), " ", left(first.until), others.length > 0 && ` ${t("keys.restsMore", { n: others.length })}`),
+    doubtful && el("span", { class: "clip small quiet" }, t("keys.lastCheck", { result: t(`state.${key.last_result}`) })),
+  ];
 }
+
+/** How long yet, counted down. */
+const left = (until) => el("span", { class: "nowrap strong small", data: { until: String(until) }, title: moment(until) }, countdown(until));
 
 /** A whole key typed into the search is looked for by its last characters, so that it never gets into an address. */
 function withoutSecret(text) {

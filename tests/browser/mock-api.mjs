@@ -136,7 +136,7 @@ function login(state, response, sent) {
 
 function matches(key, filter) {
   const search = (filter.search ?? "").toLowerCase();
-  return (!filter.status || key.status === filter.status) && (!filter.apiType || key.apiType === filter.apiType) && (!filter.group || key.group === filter.group) && (!filter.endpoint || key.customEndpoint === filter.endpoint)
+  return (!filter.status || key.status === filter.status) && (!filter.apiType || key.apiType === filter.apiType) && (!filter.group || key.group === filter.group) && (!filter.endpoint || key.customEndpoint === filter.endpoint) && (!filter.result || key.last_result === filter.result) && (!filter.checkedSince || key.last_checked_at >= Number(filter.checkedSince))
     && (!search || [key.masked, key.note, key.group, key.customEndpoint, key.last_error].join("\n").toLowerCase().includes(search));
 }
 
@@ -162,7 +162,7 @@ function add(state, sent) {
   const known = new Set(state.keys.map((key) => `${key.api_key} ${key.customEndpoint} ${key.group}`));
   const answer = { added: 0, duplicates: 0, invalid: [], results: [] };
   for (const text of sent.keys) {
-    const key = { id: state.nextId, api_key: text, masked: mask(text), apiType: sent.apiType || (/^(AIza|AQ\.)/.test(text) ? "gemini" : "openai"), customEndpoint: sent.customEndpoint ?? "", group: sent.group ?? "", status: "active", reason: "", until: null, priority: sent.priority ?? 0, weight: sent.weight ?? 1, note: sent.note ?? "", project: sent.project ?? "", failed_count: 0, last_error: "", last_checked_at: null, last_used_at: null, created_at: Date.now(), requests: 0, failures: 0 };
+    const key = { id: state.nextId, api_key: text, masked: mask(text), apiType: sent.apiType || (/^(AIza|AQ\.)/.test(text) ? "gemini" : "openai"), customEndpoint: sent.customEndpoint ?? "", group: sent.group ?? "", status: "active", reason: "", until: null, priority: sent.priority ?? 0, weight: sent.weight ?? 1, note: sent.note ?? "", project: sent.project ?? "", failed_count: 0, last_error: "", last_checked_at: null, last_result: "", last_used_at: null, rests: [], created_at: Date.now(), requests: 0, failures: 0 };
     const identity = `${text} ${key.customEndpoint} ${key.group}`;
     if (text.length < 8) answer.invalid.push({ key: mask(text), reason: "shorter than 8 characters" });
     else if (known.has(identity)) answer.duplicates += 1;
@@ -188,12 +188,17 @@ async function check(state, response, sent, request) {
   const from = sent.cursor ? all.findIndex(({ id }) => id > Number(sent.cursor)) : 0;
   const counts = { valid: 0, invalid: 0, limited: 0, unknown: 0 };
   const isStream = request.headers.accept === "text/event-stream";
-  if (isStream) response.writeHead(200, { "content-type": "text/event-stream" });
+  const startedAt = Date.now();
+  if (isStream) {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(`event: start\ndata: ${JSON.stringify({ started_at: startedAt, total: from < 0 ? 0 : all.length - from })}\n\n`);
+  }
   for (const [index, key] of all.entries()) {
     if (index < from || from < 0) continue;
     if (gone) return undefined;
     const result = key.api_key.includes("dead") ? "invalid" : key.api_key.includes("limited") ? "limited" : "valid";
-    Object.assign(key, result === "invalid" ? { status: "dead", reason: "invalid_api_key", last_error: "Incorrect API key provided." } : result === "limited" ? { status: "cooling_down", reason: "rate_limit", until: Date.now() + 60000 } : { status: "active", until: null, reason: "" });
+    Object.assign(key, { last_result: result, last_checked_at: Date.now() }, result === "invalid" ? { status: "dead", rule: "O1", reason: "Incorrect API key provided.", last_error: "Incorrect API key provided." } : result === "valid" ? { status: "active", until: null, reason: "" } : {});
+    if (result === "limited" && sent.mode === "generate") key.rests = [{ model: sent.model, until: Date.now() + 60000, rule: "O5" }];
     counts[result] += 1;
     if (isStream) response.write(`id: ${key.id}\nevent: progress\ndata: ${JSON.stringify({ id: key.id, masked: key.masked, result, latency_ms: 20 + (key.id % 70), message: result === "valid" ? "" : result === "invalid" ? "Incorrect API key provided." : "Rate limit reached.", done: index + 1, total: all.length })}\n\n`);
     if (state.faults.checkDelay) await sleep(state.faults.checkDelay);
@@ -240,6 +245,7 @@ function seed(state, count) {
     Object.assign(key, { requests: (index * 7919) % 5000, failures: (index * 31) % 90, usage: Array.from({ length: 24 }, (_, hour) => (index * 13 + hour * hour * 7) % 40), last_used_at: Date.now() - ((index * 97001) % 9e7), created_at: Date.now() - index * 6e4 });
     key.failures = Math.min(key.failures, key.requests);
     if (index % 13 === 5) Object.assign(key, { status: "cooling_down", rule: "G15", reason: "rate_limit", until: Date.now() + 45000 + index * 1000, last_error: "Quota exceeded for metric: generate_content_free_tier_requests, limit: 15" });
+    if (index % 11 === 2) Object.assign(key, { rests: [{ model: "gemini-2.5-pro", until: Date.now() + 20000 + index * 500, rule: "G15" }, { model: "gemini-2.5-flash", until: Date.now() + 4e7, rule: "G14" }].slice(0, 1 + (index % 2)) });
     if (index % 17 === 3) Object.assign(key, { status: "dead", rule: "G1", reason: "api_key_invalid", last_error: "API key not valid. Please pass a valid API key." });
     if (index % 29 === 7) Object.assign(key, { status: "disabled" });
   }

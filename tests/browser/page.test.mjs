@@ -154,8 +154,19 @@ describe("the page", { concurrency: false }, () => {
     await page.getByText("20 keys deleted").waitFor();
     await visit(page, "keys");
     await page.getByText("3,010 keys", { exact: true }).waitFor();
-    await page.getByRole("button", { name: /^Resting 10/ }).click();
-    await page.locator("[data-until]").first().waitFor();
+    // A list that was limited says nothing of the models' quotas; a generation does, of its model.
+    await visit(page, "keys?search=limited");
+    await page.getByRole("heading", { name: "No key matches" }).waitFor();
+    await visit(page, "keys?sort=created_at&page=61");
+    await page.getByText("Last check: Limited").first().waitFor();
+    await visit(page, "check");
+    await page.getByLabel("How").selectOption("generate");
+    await page.getByLabel("Model", { exact: true }).fill(model);
+    await page.getByRole("button", { name: "Start the check" }).click();
+    await page.getByRole("button", { name: "Stop" }).waitFor();
+    await page.getByText(/^Finished: 3,010 of 3,010/).waitFor({ timeout: 120000 });
+    await visit(page, "keys?sort=created_at&page=61");
+    await page.getByText(`${model} rests`).first().waitFor();
     const left = await page.locator("[data-until]").first().textContent();
     await page.waitForFunction((before) => document.querySelector("[data-until]").textContent !== before, left);
   });

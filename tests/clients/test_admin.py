@@ -33,7 +33,7 @@ def test_a_check_tells_keys_apart_and_brings_them_back(keystorm, upstream):
     assert status == 200 and answer["cursor"] is None
     assert [found["result"] for found in answer["results"]] == ["valid", "invalid", "limited"]
     assert answer["counts"] == {"valid": 1, "invalid": 1, "limited": 1, "unknown": 0}
-    assert states(keystorm) == {GOOD: "active", DEAD: "dead", LIMITED: "cooling_down"}
+    assert states(keystorm) == {GOOD: "active", DEAD: "dead", LIMITED: "active"}, "a list that is limited says nothing of quotas"
     upstream.fault(**{DEAD.replace("-", "_"): "good"})
     keystorm.admin("POST", "/api/keys/check", {"filter": {"status": "dead"}})
     assert states(keystorm)[DEAD] == "active"
@@ -53,12 +53,51 @@ def test_progress_is_streamed_and_goes_on_at_a_cursor(keystorm):
     keystorm.add(*[f"sk-many-000000000000000{number:03}" for number in range(150)])
     text = raw(keystorm, "POST", "/api/keys/check", b"{}", content_type="application/json", accept="text/event-stream")
     events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
-    assert [event["event"] for event in events] == ["progress"] * 150 + ["end"]
+    assert [event["event"] for event in events] == ["start"] + ["progress"] * 150 + ["end"]
     found = [json.loads(event["data"]) for event in events]
+    assert found.pop(0)["total"] == 150
+    del events[0]
     assert [progress["done"] for progress in found[:-1]] == list(range(1, 151))
     assert found[-1] == {"cursor": None, "counts": {"valid": 150, "invalid": 0, "limited": 0, "unknown": 0}}
     rest = keystorm.admin("POST", "/api/keys/check", {"cursor": events[99]["id"]})[2]
     assert [one["id"] for one in rest["results"]] == [one["id"] for one in found[100:150]]
+    assert [(one["done"], one["total"]) for one in rest["results"]][-1] == (50, 50)
+
+
+def test_a_check_that_nobody_listens_to_stops_and_what_it_found_is_kept(keystorm, upstream):
+    keystorm.add(*[f"sk-many-{'dead' if number % 10 == 0 else 'good'}-00000000000000{number:04}" for number in range(1000)])
+    request = urllib.request.Request(
+        f"{keystorm.url}/api/keys/check", b"{}", method="POST",
+        headers={"authorization": f"Bearer {ADMIN_KEY}", "content-type": "application/json", "accept": "text/event-stream"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        for _ in range(40):
+            line = answer.readline().decode()
+            if line.startswith("id: "):
+                cursor = line.removeprefix("id: ").strip()
+    time.sleep(1)
+    asked = len(upstream.calls())
+    assert asked < 1000, "it went on with nobody there"
+    time.sleep(1)
+    assert len(upstream.calls()) == asked
+    kept = [key for key in keystorm.admin("GET", "/api/keys?mask=true")[2]["keys"] if key["last_checked_at"]]
+    assert kept and {key["last_result"] for key in kept} == {"valid", "invalid"}
+    rest = keystorm.admin("POST", "/api/keys/check", {"cursor": cursor})[2]
+    assert rest["cursor"] is None and len(upstream.calls()) == 1000
+    counts = keystorm.admin("GET", "/api/keys?page=1&pageSize=1&mask=true")[2]["counts"]
+    assert (counts["active"], counts["dead"]) == (900, 100)
+
+
+def test_the_invalid_of_a_check_are_deleted_by_a_filter(keystorm):
+    keystorm.add(DEAD, GOOD, "sk-dead-000000000000000004")
+    keystorm.admin("POST", "/api/keys/check", {"keys": [DEAD]})
+    time.sleep(0.01)
+    started = keystorm.admin("POST", "/api/keys/check", {"keys": [GOOD, "sk-dead-000000000000000004"]})[2]["started_at"]
+    chosen = {"result": "invalid", "checkedSince": started}
+    assert keystorm.admin("GET", f"/api/keys?result=invalid&checkedSince={started}")[2]["total"] == 1
+    assert keystorm.admin("DELETE", "/api/keys", {"filter": chosen})[2]["deleted"] == 1
+    assert set(states(keystorm)) == {DEAD, GOOD}
+    assert keystorm.admin("DELETE", "/api/keys", {"filter": {"result": "odd"}})[2]["error"]["param"] == "result"
 
 
 def test_generating_names_its_model(keystorm):
@@ -66,6 +105,11 @@ def test_generating_names_its_model(keystorm):
     assert keystorm.admin("POST", "/api/keys/check", {"mode": "generate"})[2]["error"]["param"] == "model"
     answer = keystorm.admin("POST", "/api/keys/check", {"mode": "generate", "model": "mock-large"})[2]
     assert answer["results"][0]["result"] == "valid"
+    keystorm.add(LIMITED)
+    answer = keystorm.admin("POST", "/api/keys/check", {"keys": [LIMITED], "mode": "generate", "model": "mock-large"})[2]
+    assert answer["results"][0]["result"] == "limited"
+    rests = [key["rests"] for key in keystorm.admin("GET", "/api/keys")[2]["keys"]]
+    assert [[rest["model"] for rest in each] for each in rests] == [[], ["mock-large"]]
 
 
 def test_statistics_add_up(keystorm, upstream):
@@ -78,6 +122,9 @@ def test_statistics_add_up(keystorm, upstream):
         assert sum(bucket["requests"] for bucket in stats["buckets"]) == sum(upstream.calls().values())
         assert sum(bucket["successes"] for bucket in stats["buckets"]) == 10
     assert [model["model"] for model in stats["models"]] == ["mock-large"]
+    listed = {key["api_key"]: key for key in keystorm.admin("GET", "/api/keys?sort=-requests")[2]["keys"]}
+    assert [listed[GOOD][name] for name in ("requests", "failures")] == [10, 0]
+    assert sum(listed[GOOD]["usage"]) == 10 and len(listed[GOOD]["usage"]) == 24
     assert stats["faults"].get("credential", 0) == upstream.calls().get(DEAD, 0)
     assert keystorm.admin("GET", "/api/stats?range=1y")[2]["error"]["param"] == "range"
 
@@ -108,6 +155,62 @@ def test_the_older_systems_json_and_plain_lists_come_in(keystorm):
     with pytest.raises(urllib.error.HTTPError) as wrong:
         raw(keystorm, "POST", "/api/keys/import", b'{"other": 1}', content_type="application/json")
     assert wrong.value.code == 400
+
+
+def test_a_list_of_plain_keys_is_an_export_too(keystorm):
+    keystorm.add(GOOD, LIMITED)
+    exported = raw(keystorm, "GET", "/api/keys/export?format=txt")
+    assert exported.split() == [GOOD, LIMITED]
+    assert keystorm.admin("DELETE", "/api/keys", {"keys": [GOOD, LIMITED]})[2]["deleted"] == 2
+    assert json.loads(raw(keystorm, "POST", "/api/keys/import", exported.encode(), content_type="text/plain"))["added"] == 2
+    assert set(states(keystorm)) == {GOOD, LIMITED}
+    assert keystorm.admin("GET", "/api/keys/export?format=xml")[2]["error"]["param"] == "format"
+
+
+def test_ten_thousand_keys_come_in_with_one_call_in_seconds(keystorm):
+    many = [f"sk-bulk-{number:016}" for number in range(10_000)]
+    started = time.monotonic()
+    answer = keystorm.add(*many, *many[:500], "", "with a blank")
+    spent = time.monotonic() - started
+    assert (answer["added"], answer["duplicates"], len(answer["invalid"])) == (10_000, 500, 2)
+    assert spent < 10, f"{spent:.1f} s"
+    started = time.monotonic()
+    page = keystorm.admin("GET", "/api/keys?page=200&pageSize=50&mask=true")[2]
+    print(f"10,000 keys added in {spent:.2f} s; a page listed in {(time.monotonic() - started) * 1000:.0f} ms")
+    assert page["total"] == 10_000 and len(page["keys"]) == 50
+    assert keystorm.admin("PATCH", "/api/keys", {"filter": {"search": "999"}, "set": {"enabled": False}})[2]["changed"] == 19
+    assert keystorm.admin("DELETE", "/api/keys", {"filter": {"status": "disabled"}})[2]["deleted"] == 19
+    assert keystorm.admin("GET", "/api/keys?page=1&pageSize=1")[2]["counts"] == {"active": 9981, "cooling_down": 0, "dead": 0, "disabled": 0}
+
+
+def test_a_page_of_a_hundred_thousand_keys_comes_at_once(keystorm):
+    many = [f"sk-{'dead' if number % 10 == 0 else 'good'}-{number:019}" for number in range(100_000)]
+    started = time.monotonic()
+    assert keystorm.add(*many[:50_000])["added"] + keystorm.add(*many[50_000:], group="b", note="second half")["added"] == 100_000
+    print(f"\n100,000 keys added in {time.monotonic() - started:.2f} s")
+
+    def best(path):
+        spent = []
+        for _ in range(10):
+            started = time.monotonic()
+            status, _, answer = keystorm.admin("GET", f"/api/keys?pageSize=50&mask=true{path}")
+            spent.append(time.monotonic() - started)
+            assert status == 200
+        print(f"{path or 'first page'}: best {min(spent) * 1000:.0f} ms, median {sorted(spent)[5] * 1000:.0f} ms, {answer['total']} in all")
+        return min(spent), answer
+
+    first, answer = best("")
+    assert answer["total"] == 100_000 and first < 0.05
+    assert best("&page=2000")[0] < 0.05
+    for path, total in [("&group=b", 50_000), ("&search=second", 50_000), ("&search=0999", 10), ("&sort=-requests", 100_000), ("&status=dead", 0), ("&apiType=openai&sort=-last_used_at", 100_000)]:
+        spent, answer = best(path)
+        assert answer["total"] == total and spent < 0.5, path
+    started = time.monotonic()
+    assert keystorm.admin("PATCH", "/api/keys", {"filter": {"group": "b"}, "set": {"enabled": False}})[2]["changed"] == 50_000
+    print(f"50,000 keys changed in {time.monotonic() - started:.2f} s")
+    started = time.monotonic()
+    assert keystorm.admin("DELETE", "/api/keys", {"filter": {"status": "disabled"}})[2]["deleted"] == 50_000
+    print(f"50,000 keys deleted in {time.monotonic() - started:.2f} s")
 
 
 def test_an_alias_stands_for_a_model(keystorm, upstream):

@@ -21,7 +21,8 @@ use crate::{
     ports::{Body, Ports, Request, Response, Sink as _},
     store::{
         self,
-        keys::{self, Filter, KeyRow, Page, Sort},
+        filter::Filter,
+        keys::{self, KeyRow, Page, Sort},
     },
 };
 
@@ -111,8 +112,13 @@ impl<P: Ports> Run<P> {
         delete_invalid: bool,
     ) -> Result<Self, ApiError> {
         let database = &context.instance().database;
-        let counts = keys::counts(database, &filter, context.started).await?;
-        let total = counts.iter().map(|(_, count)| count).sum();
+        let left = Filter {
+            after: Some(cursor).filter(|cursor| *cursor > 0),
+            ..filter.clone()
+        };
+        let total = keys::counts(database, &left, context.started)
+            .await?
+            .total(filter.status.as_deref());
         keys::record(
             database,
             "admin",
@@ -142,14 +148,25 @@ impl<P: Ports> Run<P> {
         while !is_over && self.context.ports().now().since(self.context.started) < MOST_MS {
             is_over = self.batch(async |progress| results.push(progress)).await?;
         }
-        let body = json!({ "success": true, "results": results, "counts": self.counts(), "cursor": self.end(is_over) });
+        let body = json!({
+            "success": true,
+            "started_at": self.context.started.0,
+            "results": results,
+            "counts": self.counts(),
+            "cursor": self.end(is_over),
+        });
         handlers::json(StatusCode::OK, &body)
     }
 
     /// Each result as it comes. Once nobody listens the run stops; what was found is kept.
     async fn stream(mut self, mut sink: P::Sink) {
-        let mut is_gone = false;
+        let start = json!({ "started_at": self.context.started.0, "total": self.total });
+        let start = format!("event: start\ndata: {start}\n\n");
+        let mut is_gone = sink.write(Bytes::from(start)).await.is_err();
         loop {
+            if is_gone {
+                return;
+            }
             let result = self
                 .batch(async |progress: Value| {
                     let id = progress.get("id").cloned().unwrap_or_default();
@@ -157,9 +174,6 @@ impl<P: Ports> Run<P> {
                     is_gone = is_gone || sink.write(Bytes::from(event)).await.is_err();
                 })
                 .await;
-            if is_gone {
-                return;
-            }
             let last = match result {
                 Ok(false) => continue,
                 Ok(true) => format!(
@@ -196,7 +210,7 @@ impl<P: Ports> Run<P> {
             .iter()
             .map(|row| self.candidate(row))
             .collect::<Result<Vec<_>, _>>()?;
-        let (mut valid, mut invalid, mut checked, mut writes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut invalid, mut checked, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         let mode = self.mode.clone();
         let pairs = rows.iter().zip(&keys);
         let (ports, mode) = (&ports, &mode);
@@ -212,11 +226,9 @@ impl<P: Ports> Run<P> {
                 models,
             } = found;
             self.done += 1;
-            checked.push(row.id);
-            match verdict {
-                Verdict::Valid => valid.push(row.id),
-                Verdict::Invalid => invalid.push(row.id),
-                Verdict::Limited | Verdict::Unknown => {}
+            checked.push((row.id, verdict.as_str()));
+            if verdict == Verdict::Invalid {
+                invalid.push(row.id);
             }
             if let Some(count) = self.counts.get_mut(verdict as usize) {
                 *count += 1;
@@ -242,7 +254,7 @@ impl<P: Ports> Run<P> {
         drop(results);
         let now = ports.now();
         store::pool::flush(&database, &writes, &[], now).await?;
-        keys::checked(&database, &checked, &valid, now).await?;
+        keys::checked(&database, &checked, now).await?;
         if self.delete_invalid && !invalid.is_empty() {
             keys::delete(
                 &database,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     endpoint,
@@ -18,7 +18,10 @@ use crate::{
     pool::key::{ApiType, KeyId},
     ports::{Ports, Request, Response},
     secret::{Secret, mask},
-    store::keys::{self, Change, Filter, KeyRow, NewKey, Page, Sort},
+    store::{
+        filter::Filter,
+        keys::{self, Beside, Change, KeyRow, NewKey, Page, Sort},
+    },
 };
 
 /// Answers `/api/keys`.
@@ -200,29 +203,21 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
         now,
     )
     .await?;
-    let total = counts
-        .iter()
-        .filter(|(status, _)| filter.status.as_ref().is_none_or(|only| only == status));
-    let total: i64 = total.map(|(_, count)| count).sum();
-    let count = |status: &str| {
-        counts
-            .iter()
-            .find(|(known, _)| known == status)
-            .map_or(0, |(_, count)| *count)
-    };
-    let by_status = json!({
-        "active": count("active"),
-        "cooling_down": count("cooling_down"),
-        "dead": count("dead"),
-        "disabled": count("disabled"),
-    });
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let beside = keys::beside(database, &ids, now).await?;
+    let nothing = Beside::default();
     let shown = rows
         .iter()
-        .map(|row| shown(context, row, masked))
+        .map(|row| shown(context, row, beside.get(&row.id).unwrap_or(&nothing), masked))
         .collect::<Result<Vec<_>, _>>()?;
+    let by_status: Map<_, _> = counts
+        .each()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .into_iter()
+        .collect();
     handlers::json(
         StatusCode::OK,
-        &json!({ "keys": shown, "total": total, "counts": by_status }),
+        &json!({ "keys": shown, "total": counts.total(filter.status.as_deref()), "counts": by_status }),
     )
 }
 
@@ -293,7 +288,12 @@ async fn delete<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<
     )
 }
 
-fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, masked: bool) -> Result<Value, ApiError> {
+fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, beside: &Beside, masked: bool) -> Result<Value, ApiError> {
+    let rests: Vec<_> = beside
+        .rests
+        .iter()
+        .map(|rest| json!({ "model": rest.model, "until": rest.until, "rule": rest.rule }))
+        .collect();
     let mut key = json!({
         "id": row.id,
         "masked": row.masked,
@@ -313,8 +313,11 @@ fn shown<P: Ports>(context: &Context<P>, row: &KeyRow, masked: bool) -> Result<V
         "last_checked_at": moment(row.last_checked_at),
         "last_used_at": moment(row.last_used_at),
         "created_at": row.created_at,
-        "requests": row.requests,
-        "failures": row.failures,
+        "last_result": row.last_result,
+        "requests": beside.requests,
+        "failures": beside.failures,
+        "usage": beside.hours,
+        "rests": rests,
     });
     if let Some(key) = key.as_object_mut().filter(|_| !masked) {
         key.insert("api_key".to_owned(), context.open(&row.stored)?.expose().into());

@@ -3,7 +3,9 @@
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use crate::{error::ApiError, handlers::Context, pool::key::ApiType, ports::Ports, store::keys::Filter};
+use crate::{
+    checks::Verdict, error::ApiError, handlers::Context, pool::key::ApiType, ports::Ports, store::filter::Filter,
+};
 
 /// Which keys a change is for: exactly one of the three.
 #[derive(Deserialize)]
@@ -22,6 +24,8 @@ pub(super) struct Wanted {
     group: Option<String>,
     endpoint: Option<String>,
     search: Option<String>,
+    result: Option<String>,
+    checked_since: Option<i64>,
 }
 
 impl Selection {
@@ -52,12 +56,15 @@ impl Selection {
                 filter: Some(wanted),
             } => {
                 wanted.status.as_deref().map(known_status).transpose()?;
+                wanted.result.as_deref().map(known_result).transpose()?;
                 Ok(Filter {
                     status: wanted.status,
                     api_type: wanted.api_type.as_deref().map(api_type).transpose()?,
                     group: wanted.group,
                     endpoint: wanted.endpoint,
                     search: wanted.search,
+                    result: wanted.result,
+                    checked_since: wanted.checked_since,
                     ..Filter::default()
                 })
             }
@@ -84,6 +91,11 @@ impl Query {
             group: self.get("group"),
             endpoint: self.text("endpoint"),
             search: self.text("search"),
+            result: self
+                .text("result")
+                .map(|result| known_result(&result).map(|()| result))
+                .transpose()?,
+            checked_since: self.number("checkedSince", 0, i64::MAX)?,
             ..Filter::default()
         })
     }
@@ -144,5 +156,15 @@ pub(super) fn known_status(status: &str) -> Result<(), ApiError> {
     Err(ApiError::invalid(
         "status",
         "'status' must be active, cooling_down, dead or disabled.",
+    ))
+}
+
+fn known_result(result: &str) -> Result<(), ApiError> {
+    if Verdict::parse(result).is_some() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "result",
+        "'result' must be valid, invalid, limited or unknown.",
     ))
 }
