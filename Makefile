@@ -1,8 +1,10 @@
 # Two commands do everything on a fresh machine: `make up` and `make test`. The rest are thin names.
 
 RUNNER := target/release/keystorm-runner
+# Spin sets TCP_NODELAY nowhere: figures from a host that does would promise too much.
+AS_SPIN := --host-arg=--tcp-nodelay=false
 
-.PHONY: up test setup build check demo clean help
+.PHONY: up test setup build check demo bench bench-peers clean help
 .DEFAULT_GOAL := help
 
 up: build ## set up, build, serve at http://127.0.0.1:3000
@@ -14,6 +16,8 @@ test: build target/.clients ## set up, run every test
 	target/venv/bin/python -m pytest -q tests/clients
 	node --test tests/clients/
 	scripts/test-browser.sh
+	scripts/build-component.sh keystorm-floor
+	target/release/bench --smoke $(AS_SPIN)
 
 setup: ## install what builds and tests need
 	scripts/setup.sh
@@ -31,12 +35,21 @@ check: setup ## formatting, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --exclude keystorm-runner --all-targets -- -D warnings
 	cargo clippy --locked --release --package keystorm-runner --all-targets -- -D warnings
-	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui
+	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui --package keystorm-floor
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
 	for file in static/*.js static/i18n/*.js static/views/*.js; do node --check --input-type=module < $$file || exit 1; done
 
 demo: build ## the same with a mock upstream and made-up keys: no account needed
 	scripts/demo.sh
+
+bench: build ## how fast it is beside a component that only forwards (some minutes)
+	scripts/build-component.sh keystorm-floor
+	target/release/bench $(AS_SPIN)
+
+bench-peers: build ## the same, and nginx, Portkey and LiteLLM (installs them)
+	scripts/setup-peers.sh
+	scripts/build-component.sh keystorm-floor
+	target/release/bench --peers $(AS_SPIN)
 
 clean: ## remove what was built
 	cargo clean

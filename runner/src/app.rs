@@ -93,6 +93,7 @@ impl App {
         let block_private = !config.outbound_networking.block_networks.is_empty();
         let network = Arc::new(Network::new(
             config.outbound_http.connection_pooling,
+            options.tcp_nodelay,
             block_private,
             &roots,
         )?);

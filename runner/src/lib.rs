@@ -46,6 +46,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Whether the manifest's build commands are run first.
     pub build: bool,
+    /// Whether small writes leave at once, on either side.
+    pub tcp_nodelay: bool,
     /// How long instances are used.
     pub reuse: Reuse,
     /// How long requests that are under way may take once it stops.
@@ -62,6 +64,7 @@ impl Options {
             runtime_config: None,
             state_dir: None,
             build: false,
+            tcp_nodelay: true,
             reuse: Reuse::default(),
             grace: Duration::from_secs(10),
         }
@@ -79,7 +82,7 @@ pub struct Running {
 /// Starts an application; it serves when this returns.
 pub async fn start(options: &Options) -> Result<Running> {
     let app = Arc::new(App::load(options).await?);
-    let server = Server::bind(options.listen, Arc::clone(&app)).await?;
+    let server = Server::bind(options.listen, options.tcp_nodelay, Arc::clone(&app)).await?;
     let address = server.address();
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(server.serve(stopped, options.grace));

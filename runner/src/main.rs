@@ -47,6 +47,9 @@ struct Up {
     /// Run the manifest's build commands first.
     #[arg(long)]
     build: bool,
+    /// Whether small writes leave at once. Spin leaves Nagle's algorithm on; `false` does so too.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    tcp_nodelay: bool,
     /// Requests that one instance serves in all.
     #[arg(long, default_value_t = 128)]
     max_instance_reuse_count: usize,
@@ -73,6 +76,7 @@ async fn run(up: Up) -> Result<()> {
         runtime_config: up.runtime_config_file,
         state_dir: up.state_dir,
         build: up.build,
+        tcp_nodelay: up.tcp_nodelay,
         reuse: app::Reuse {
             total: up.max_instance_reuse_count,
             concurrent: up.max_instance_concurrent_reuse_count,

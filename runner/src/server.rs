@@ -19,18 +19,24 @@ use crate::app::{App, Route};
 /// A server that is listening.
 pub(crate) struct Server {
     listener: TcpListener,
+    nodelay: bool,
     app: Arc<App>,
     address: SocketAddr,
 }
 
 impl Server {
     /// Listens.
-    pub(crate) async fn bind(address: SocketAddr, app: Arc<App>) -> Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, nodelay: bool, app: Arc<App>) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, app, address })
+        Ok(Self {
+            listener,
+            nodelay,
+            app,
+            address,
+        })
     }
 
     /// Where it listens.
@@ -57,7 +63,7 @@ impl Server {
                 }
             };
             // Without it the second of two small writes waits 40 ms for the first one's acknowledgement.
-            let _ = stream.set_nodelay(true);
+            let _ = stream.set_nodelay(self.nodelay);
             let app = Arc::clone(&self.app);
             let service = service_fn(move |request| {
                 let app = Arc::clone(&app);

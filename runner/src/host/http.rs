@@ -47,6 +47,7 @@ pub struct Outbound {
 pub struct Network {
     tls: rustls::ClientConfig,
     pooling: bool,
+    nodelay: bool,
     block_private: bool,
     /// A client for each connect time-out that was asked for: the time-out is a property of the connector.
     clients: Mutex<HashMap<Duration, Connections>>,
@@ -56,7 +57,7 @@ type Connections = Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
 
 impl Network {
     /// Trusts the system's roots and those of the given PEM files.
-    pub fn new(pooling: bool, block_private: bool, roots: &[PathBuf]) -> anyhow::Result<Self> {
+    pub fn new(pooling: bool, nodelay: bool, block_private: bool, roots: &[PathBuf]) -> anyhow::Result<Self> {
         let mut store = rustls::RootCertStore::empty();
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for path in roots {
@@ -74,6 +75,7 @@ impl Network {
         Ok(Self {
             tls,
             pooling,
+            nodelay,
             block_private,
             clients: Mutex::default(),
         })
@@ -96,7 +98,7 @@ impl Network {
             system: GaiResolver::new(),
         });
         tcp.enforce_http(false);
-        tcp.set_nodelay(true);
+        tcp.set_nodelay(self.nodelay);
         tcp.set_connect_timeout(Some(connect_timeout));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.clone())
