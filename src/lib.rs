@@ -12,8 +12,10 @@ pub mod checks;
 pub mod classify;
 pub mod endpoint;
 pub mod error;
+pub mod gemini;
 pub mod handlers;
 pub mod headers;
+pub mod openai;
 pub mod pool;
 pub mod ports;
 pub mod redact;
@@ -23,6 +25,7 @@ pub mod secret;
 pub mod settings;
 #[cfg(target_family = "wasm")]
 mod spin;
+pub mod sse;
 pub mod store;
 pub mod translate;
 pub mod vault;

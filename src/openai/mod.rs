@@ -1,0 +1,3 @@
+//! The shapes of OpenAI's API, and nothing of what they mean elsewhere.
+
+pub mod answer;
