@@ -7,15 +7,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use crate::{
+    access_log::Asked,
     auth,
     catalogue::Catalogue,
     error::ApiError,
     handlers::{self, Context, Dialect},
-    headers,
+    headers, metrics,
     ports::{Body, Ports, Request, Response, SqlError, UnixMillis},
     relay,
     routes::{self, Route},
-    settings::Settings,
+    settings::{LogRequests, Settings},
     store::Database,
     vault::Vault,
 };
@@ -56,11 +57,15 @@ impl<P: Ports> App<P> {
         let started = self.0.ports.now();
         let request_id = request_id(&request.headers, self.0.ports.seed());
         let dialect = Dialect::of(&request.path);
+        let asked = Asked::of(&request.method, &request.path, &request.headers);
         let mut origin = String::from("*");
+        let mut told = LogRequests::default();
         let mut is_edge = false;
+        let mut label = None;
         let answer = match self.settings(started).await {
             Ok((settings, vault)) => {
                 origin.clone_from(&settings.cors_allow_origin);
+                told = settings.log_requests;
                 is_edge = settings.home_url.is_some();
                 let context = Context {
                     app: self.clone(),
@@ -69,7 +74,16 @@ impl<P: Ports> App<P> {
                     started,
                     request_id: request_id.clone(),
                 };
-                dispatch(context, request).await
+                if is_edge {
+                    handlers::edge::forward(&context, request).await
+                } else {
+                    let route = routes::route(&request.method, &request.path);
+                    label = route.as_ref().map_or(Some("unknown"), metrics::label);
+                    match route {
+                        Ok(route) => dispatch(context, route, request).await,
+                        Err(error) => Err(error),
+                    }
+                }
             }
             Err(error) => Err(error),
         };
@@ -86,6 +100,24 @@ impl<P: Ports> App<P> {
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers.insert(HeaderName::from_static("x-request-id"), id);
+        }
+        let now = self.0.ports.now();
+        if let Some(label) = label {
+            let content_type = response.headers.get(header::CONTENT_TYPE);
+            let is_stream = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+            self.0
+                .relay
+                .observe(label, response.status, now.since(started), is_stream);
+        }
+        if let Some(line) = asked.line(
+            &request_id,
+            told,
+            response.status.as_u16(),
+            &response.headers,
+            started,
+            now,
+        ) {
+            self.0.ports.log(&line);
         }
         response
     }
@@ -162,11 +194,12 @@ impl<P: Ports> Clone for App<P> {
     }
 }
 
-async fn dispatch<P: Ports>(context: Context<P>, request: Request<P::RequestBody>) -> Result<Response<P>, ApiError> {
-    if context.settings.home_url.is_some() {
-        return handlers::edge::forward(&context, request).await;
-    }
-    match routes::route(&request.method, &request.path)? {
+async fn dispatch<P: Ports>(
+    context: Context<P>,
+    route: Route,
+    request: Request<P::RequestBody>,
+) -> Result<Response<P>, ApiError> {
+    match route {
         Route::Preflight => Ok(preflight(&request.headers)),
         Route::Health => handlers::health::live(&context),
         Route::Ready => handlers::health::ready(&context).await,

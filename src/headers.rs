@@ -61,7 +61,7 @@ fn goes_up(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name {
         "accept" | "content-type" | "content-encoding" | "content-language" | "content-disposition" => true,
-        "idempotency-key" | "user-agent" => true,
+        "idempotency-key" | "traceparent" | "user-agent" => true,
         // The organisation and project of a client's own account mean nothing for a pool key, and fail the request.
         "openai-organization" | "openai-project" | "x-goog-api-key" | "x-goog-user-project" => false,
         _ => ["openai-", "x-goog-", "anthropic-"]
@@ -146,6 +146,8 @@ mod tests {
             "x-goog-api-client",
             "anthropic-version",
             "idempotency-key",
+            "traceparent",
+            "tracestate",
         ]);
         let kept = upward(&sent);
         let expected = [
@@ -156,6 +158,7 @@ mod tests {
             "x-goog-api-client",
             "anthropic-version",
             "idempotency-key",
+            "traceparent",
         ];
         assert_eq!(names(&kept), expected);
     }

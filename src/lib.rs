@@ -5,6 +5,7 @@
 //! the [`pool`], sends, lets [`classify`] judge the answer, and moves on to the next key or delivers. Only `spin` knows the
 //! host, and only for `wasm32`.
 
+pub mod access_log;
 pub mod app;
 pub mod auth;
 pub mod catalogue;
@@ -15,6 +16,7 @@ pub mod error;
 pub mod gemini;
 pub mod handlers;
 pub mod headers;
+pub mod metrics;
 pub mod openai;
 pub mod pool;
 pub mod ports;

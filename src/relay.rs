@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     classify::{self, Fault, Judgement},
     error::ApiError,
+    metrics::Counters,
     pool::{self, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
     ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
     redact::{redact, scrub},
@@ -172,6 +173,7 @@ struct State<P: Ports> {
     database: Rc<Database<P>>,
     pool: RefCell<Pool>,
     source: RefCell<Source>,
+    counters: RefCell<Counters>,
     flush_waits: Cell<bool>,
     /// What the last attempt to write said.
     fault: RefCell<Option<String>>,
@@ -185,6 +187,7 @@ impl<P: Ports> Relay<P> {
             database,
             pool: RefCell::default(),
             source: RefCell::default(),
+            counters: RefCell::default(),
             flush_waits: Cell::new(false),
             fault: RefCell::default(),
         }))
@@ -203,6 +206,20 @@ impl<P: Ports> Relay<P> {
     /// Forgets what was read and learnt: the administrator has changed something.
     pub fn forget(&self) {
         self.0.pool.borrow_mut().forget();
+    }
+
+    /// Counts one answered request for `/metrics`.
+    pub fn observe(&self, route: &'static str, status: StatusCode, ms: i64, is_stream: bool) {
+        self.0
+            .counters
+            .borrow_mut()
+            .observe(route, status.as_u16(), ms, is_stream);
+        self.flush_later();
+    }
+
+    /// How old what is known of the pool is, in milliseconds.
+    pub fn snapshot_age(&self, now: UnixMillis) -> Option<i64> {
+        self.0.pool.borrow().snapshot_age(now)
     }
 
     /// Why the database could not be written the last time.
@@ -261,6 +278,12 @@ impl<P: Ports> Relay<P> {
             let now = self.0.ports.now();
             let message = redact(&judgement.message, Some(lease.key.secret.expose()));
             let key = lease.key.secret.masked();
+            if judgement.rest == classify::Rest::Dead {
+                self.tell(
+                    "key_dead",
+                    &format!("key={key:?} rule={} message={message:?}", judgement.rule),
+                );
+            }
             let (storm, rests, step) = {
                 let mut pool = self.0.pool.borrow_mut();
                 pool.failed(&lease, &judgement, &message, now);
@@ -284,6 +307,11 @@ impl<P: Ports> Relay<P> {
                 wait,
             };
             if let Some(until) = storm {
+                let (endpoint, model, ms) = (&lease.key.base_url, &lease.model, until.since(now));
+                self.tell(
+                    "endpoint_rests",
+                    &format!("endpoint={endpoint:?} model={model:?} ms={ms}"),
+                );
                 let mut failure = bad.into_failure(target, &walk);
                 failure.error = ApiError::rate_limited(seconds(until, now));
                 return Err(failure);
@@ -306,11 +334,12 @@ impl<P: Ports> Relay<P> {
             let mut pool = self.0.pool.borrow_mut();
             (pool.take_writes(), pool.take_usage())
         };
-        if writes.is_empty() && usage.is_empty() {
+        let counters = self.0.counters.borrow_mut().take();
+        if writes.is_empty() && usage.is_empty() && counters.is_empty() {
             return;
         }
         let now = self.0.ports.now();
-        match store::pool::flush(&self.0.database, &writes, &usage, now).await {
+        match store::pool::flush_counted(&self.0.database, &writes, &usage, &counters, now).await {
             Ok(()) => {
                 self.0.fault.replace(None);
                 self.tidy(now).await;
@@ -319,6 +348,7 @@ impl<P: Ports> Relay<P> {
                 let mut pool = self.0.pool.borrow_mut();
                 pool.return_writes(writes);
                 pool.return_usage(usage);
+                self.0.counters.borrow_mut().put_back(counters);
                 let told = error.to_string();
                 if self.0.fault.borrow().as_ref() != Some(&told) {
                     self.0
@@ -344,10 +374,16 @@ impl<P: Ports> Relay<P> {
         }
     }
 
+    /// A line for the operator, who may have to do something.
+    fn tell(&self, event: &str, detail: &str) {
+        self.0.ports.log(&format!("level=warn event={event} {detail}"));
+    }
+
     /// Writes soon, after the response: at most once a second, sooner when keys have failed, so that other instances learn
     /// of it.
     fn flush_later(&self) {
-        if self.0.flush_waits.get() || !self.0.pool.borrow().is_dirty() {
+        let is_clean = !self.0.pool.borrow().is_dirty() && self.0.counters.borrow().is_empty();
+        if self.0.flush_waits.get() || is_clean {
             return;
         }
         self.0.flush_waits.set(true);

@@ -11,6 +11,28 @@ pub const DEFAULT_AUTH_KEY: &str = "yCENzh";
 /// The published default of `home_access_key`.
 pub const DEFAULT_HOME_ACCESS_KEY: &str = "e86ea1ceb610e1ed502f5a99a386a0a252a933525187a43f18db6a6d91c91434";
 
+/// Which requests are told in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Those that failed, or took more than one upstream call.
+    #[default]
+    Failed,
+    /// All.
+    All,
+    /// None.
+    None,
+}
+
+impl LogRequests {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::All => "all",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Everything that an operator can set, with the defaults in place of what is unset.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -52,6 +74,8 @@ pub struct Settings {
     pub metrics_token: Option<Credential>,
     /// What tells from which country requests leave; `None` when it is not to be asked.
     pub egress_trace_url: Option<String>,
+    /// Which requests are told in the log.
+    pub log_requests: LogRequests,
     /// Whether passed-through answers are led through the guest so that their tokens are counted.
     pub count_tokens: bool,
     /// Which variables differ from their default.
@@ -101,6 +125,7 @@ impl Settings {
                 .secret("metrics_token", None)
                 .map(|token| Credential::new(token.expose())),
             count_tokens: reader.flag("count_tokens"),
+            log_requests: reader.log_requests("log_requests"),
             egress_trace_url: reader.trace_url("egress_trace_url"),
             set: Vec::new(),
         };
@@ -127,6 +152,7 @@ impl Settings {
             "cors_allow_origin" => self.cors_allow_origin.clone(),
             "allow_private_endpoints" => self.allow_private_endpoints.to_string(),
             "count_tokens" => self.count_tokens.to_string(),
+            "log_requests" => self.log_requests.as_str().to_owned(),
             "egress_trace_url" => self.egress_trace_url.clone().unwrap_or_else(|| "off".to_owned()),
             _ => String::new(),
         }
@@ -144,7 +170,7 @@ impl Settings {
 }
 
 /// The names of the variables that the component reads, in the order of the documentation; `true` marks secrets.
-pub const NAMES: [(&str, bool); 20] = [
+pub const NAMES: [(&str, bool); 21] = [
     ("auth_key", true),
     ("home_access_key", true),
     ("forward_client_key_enabled", false),
@@ -165,6 +191,7 @@ pub const NAMES: [(&str, bool); 20] = [
     ("metrics_token", true),
     ("count_tokens", false),
     ("egress_trace_url", false),
+    ("log_requests", false),
 ];
 
 struct Reader<'a> {
@@ -275,6 +302,16 @@ impl<'a> Reader<'a> {
         value.to_owned()
     }
 
+    fn log_requests(&mut self, name: &str) -> LogRequests {
+        let value = self.value(name).unwrap_or_default();
+        let known = [LogRequests::Failed, LogRequests::All, LogRequests::None];
+        let found = known.into_iter().find(|known| known.as_str() == value);
+        if found.is_none() && !value.is_empty() {
+            self.faults.push(format!("{name} must be failed, all or none"));
+        }
+        found.unwrap_or_default()
+    }
+
     fn trace_url(&mut self, name: &str) -> Option<String> {
         if self.value(name) == Some("off") {
             return None;
@@ -321,7 +358,7 @@ impl<'a> Reader<'a> {
 const DEFAULT_TRACE_URL: &str = "https://www.cloudflare.com/cdn-cgi/trace";
 
 /// What spin.toml puts in place of what the operator does not set, where that is not empty.
-const DEFAULTS: [(&str, &str); 18] = [
+const DEFAULTS: [(&str, &str); 19] = [
     ("auth_key", DEFAULT_AUTH_KEY),
     ("home_access_key", DEFAULT_HOME_ACCESS_KEY),
     ("forward_client_key_enabled", "false"),
@@ -338,6 +375,7 @@ const DEFAULTS: [(&str, &str); 18] = [
     ("cors_allow_origin", "*"),
     ("allow_private_endpoints", "false"),
     ("count_tokens", "false"),
+    ("log_requests", "failed"),
     ("egress_trace_url", DEFAULT_TRACE_URL),
     ("extra_outbound_host", ""),
 ];

@@ -7,8 +7,9 @@ use crate::{
     auth,
     error::ApiError,
     handlers::{self, Context},
-    ports::{Ports, Request, Response},
-    store::{filter::Filter, keys},
+    metrics::Scrape,
+    ports::{Ports, Request, Response, SqlError},
+    store::{filter::Filter, keys, reports},
 };
 
 /// The component runs.
@@ -27,7 +28,7 @@ pub async fn ready<P: Ports>(context: &Context<P>) -> Result<Response<P>, ApiErr
     handlers::json(status, &json!({ "status": word, "active_keys": counts.active }))
 }
 
-/// The pool by state, as Prometheus text.
+/// What there is to watch, as Prometheus text.
 pub async fn metrics<P: Ports>(
     context: &Context<P>,
     request: &Request<P::RequestBody>,
@@ -43,11 +44,35 @@ pub async fn metrics<P: Ports>(
             "Metrics need the administrator's key or the metrics_token as a bearer.",
         ));
     }
-    let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
-    let mut text = String::from("# HELP keystorm_keys Keys by state.\n# TYPE keystorm_keys gauge\n");
-    for (status, count) in counts.each() {
-        text.push_str(&format!("keystorm_keys{{state=\"{status}\"}} {count}\n"));
+    let relay = &context.instance().relay;
+    // What this instance has counted comes along; that of the others is at most a second behind.
+    relay.flush().await;
+    let mut scrape = Scrape {
+        snapshot_ms: relay.snapshot_age(context.started),
+        unwritten: relay.database_fault().is_some(),
+        ..Scrape::default()
+    };
+    // A scrape that fails with the database would hide what there is to alarm about.
+    if let Ok((sums, counts, rests)) = read(context).await {
+        (scrape.sums, scrape.keys, scrape.model_rests) = (Some(sums), counts, rests);
     }
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(handlers::bytes(StatusCode::OK, content_type, text.into()))
+    Ok(handlers::bytes(StatusCode::OK, content_type, scrape.text().into()))
 }
+
+async fn read<P: Ports>(context: &Context<P>) -> Result<(Named, Named, i64), SqlError> {
+    let database = &context.instance().database;
+    let counts = keys::counts(database, &Filter::default(), context.started).await?;
+    Ok((
+        reports::counters(database).await?,
+        counts
+            .each()
+            .into_iter()
+            .map(|(state, count)| (state.to_owned(), count))
+            .collect(),
+        reports::model_rests(database, context.started).await?,
+    ))
+}
+
+/// Counts by name.
+type Named = Vec<(String, i64)>;

@@ -482,6 +482,11 @@ impl Pool {
         !self.writes.is_empty() || !self.usage.is_empty()
     }
 
+    /// How old the oldest of what is known of the pool is, in milliseconds; `None` when nothing is.
+    pub fn snapshot_age(&self, now: UnixMillis) -> Option<i64> {
+        self.hands.values().map(|hand| now.since(hand.drawn_at)).max()
+    }
+
     fn draw(&self, target: &Target) -> Draw {
         let sticky = target
             .sticky

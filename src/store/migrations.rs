@@ -137,4 +137,8 @@ const MIGRATIONS: &[&[&str]] = &[
         "CREATE INDEX keys_status ON keys (enabled, state, until)",
         "DROP INDEX keys_until",
     ],
+    &[
+        // Sums that only grow, for whoever computes rates of them.
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    ],
 ];

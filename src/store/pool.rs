@@ -1,12 +1,13 @@
 //! The pool's side of the database: hands are drawn from it, health and usage are written to it.
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
 use serde_json::json;
 
 use super::Database;
 use crate::{
     classify::Fault,
+    metrics::Counters,
     pool::{
         Census, Draw, Drawn, HAND, Write,
         key::{ApiType, Candidate, KeyId},
@@ -90,12 +91,24 @@ pub async fn flush<P: Ports>(
     usage: &[usage::Row],
     now: UnixMillis,
 ) -> Result<(), SqlError> {
+    flush_counted(database, writes, usage, &Counters::default(), now).await
+}
+
+/// The same, with what was counted for `/metrics`.
+pub async fn flush_counted<P: Ports>(
+    database: &Database<P>,
+    writes: &[Write],
+    usage: &[usage::Row],
+    counters: &Counters,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
     database
         .transaction(async |connection| {
             for write in writes {
                 apply(connection, write, now).await?;
             }
-            count(connection, usage).await
+            count(connection, usage).await?;
+            add(connection, &counters.sums(usage)).await
         })
         .await
 }
@@ -297,6 +310,21 @@ async fn count(connection: &impl Connection, rows: &[usage::Row]) -> Result<(), 
             SELECT 'hour', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true
             ON CONFLICT DO UPDATE SET count = count + excluded.count",
             &[Value::Text(json!(faults).to_string())],
+        )
+        .await
+        .map(drop)
+}
+
+/// Adds to the sums, in one statement.
+async fn add(connection: &impl Connection, sums: &HashMap<String, u64>) -> Result<(), SqlError> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    connection
+        .execute(
+            "INSERT INTO counters (name, value) SELECT key, value FROM json_each(?1) WHERE true
+            ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            &[Value::Text(json!(sums).to_string())],
         )
         .await
         .map(drop)

@@ -55,6 +55,24 @@ pub async fn faults<P: Ports>(database: &Database<P>, from: UnixMillis) -> Resul
         .collect())
 }
 
+/// The sums for `/metrics`, by name.
+pub async fn counters<P: Ports>(database: &Database<P>) -> Result<Vec<(String, i64)>, SqlError> {
+    let rows = database
+        .execute("SELECT name, value FROM counters ORDER BY name LIMIT 10000", &[])
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.text(0).to_owned(), row.integer(1)))
+        .collect())
+}
+
+/// How many rests of one key for one model there are.
+pub async fn model_rests<P: Ports>(database: &Database<P>, now: UnixMillis) -> Result<i64, SqlError> {
+    let sql = "SELECT COUNT(*) FROM cooldowns WHERE until > ? AND key_id <> 0";
+    let rows = database.execute(sql, &[Value::from(now)]).await?;
+    Ok(rows.first().map_or(0, |row| row.integer(0)))
+}
+
 /// The latest entries of the audit trail: number, moment, who, what, detail.
 pub async fn events<P: Ports>(database: &Database<P>, limit: i64) -> Result<Vec<Row>, SqlError> {
     let sql = "SELECT id, at, actor, action, detail FROM events ORDER BY id DESC LIMIT ?";
