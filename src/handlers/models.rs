@@ -14,6 +14,7 @@ use crate::{
     ports::{Outbound, OutboundBody, Ports, ReadBody as _, Request, Response},
     relay::Failure,
     secret::Secret,
+    translate,
 };
 
 /// Answers the list.
@@ -199,30 +200,19 @@ pub fn listed(body: &[u8]) -> Vec<String> {
 
 /// Reads a page: OpenAI's objects as they are, Google's in OpenAI's form, and the token of the next page.
 fn read_page(api_type: ApiType, body: &[u8]) -> (Vec<Value>, Option<String>) {
-    let page: Value = serde_json::from_slice(body).unwrap_or_default();
-    let list = |name: &str| page.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     match api_type {
         ApiType::OpenAi => {
-            let mut models = list("data");
+            let page: Value = serde_json::from_slice(body).unwrap_or_default();
+            let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+            let mut models = list(page.get("data"));
             // Some services answer a bare array.
             if models.is_empty() {
-                models = page.as_array().cloned().unwrap_or_default();
+                models = list(Some(&page));
             }
             models.truncate(MOST_MODELS);
             (models, None)
         }
-        ApiType::Gemini => {
-            let models = list("models");
-            let models = models.iter().filter_map(|model| {
-                let id = model.get("name")?.as_str()?.trim_start_matches("models/");
-                Some(json!({ "id": id, "object": "model", "created": 0, "owned_by": "google" }))
-            });
-            let token = page
-                .get("nextPageToken")
-                .and_then(Value::as_str)
-                .filter(|token| !token.is_empty());
-            (models.take(MOST_MODELS).collect(), token.map(str::to_owned))
-        }
+        ApiType::Gemini => translate::models::page(body, MOST_MODELS),
     }
 }
 

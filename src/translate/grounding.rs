@@ -93,8 +93,13 @@ pub(super) fn citations(
 }
 
 fn citation<'a>(url: Option<Text<'a>>, title: Option<Text<'a>>, place: (usize, usize)) -> Option<Citation<'a>> {
-    let url = url.map(Text::escaped).filter(|url| !url.is_empty())?;
-    let title = title.map(Text::escaped).filter(|title| !title.is_empty());
+    // A source is told again for each statement: one that is too long would be told at great length.
+    let url = url
+        .map(Text::escaped)
+        .filter(|url| !url.is_empty() && url.len() <= MOST_URL)?;
+    let title = title
+        .map(Text::escaped)
+        .filter(|title| !title.is_empty() && title.len() <= MOST_URL);
     Some(Citation {
         url,
         title: title.unwrap_or(url),
@@ -114,5 +119,70 @@ const fn begins_character(byte: u8) -> bool {
 
 const STEP: usize = 256;
 
+/// The longest address, and the longest title.
+const MOST_URL: usize = 4096;
+
 /// Citations of one answer that are told: more help nobody.
 const MOST: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_characters() {
+        let text = "aé漢😀".repeat(200);
+        let said = Said::new(&text, &[]);
+        for (characters, (byte, _)) in text.char_indices().enumerate() {
+            assert_eq!(said.character(byte), characters, "{byte}");
+        }
+        assert_eq!(said.character(text.len()), 800);
+        assert_eq!(said.character(usize::MAX), 800);
+    }
+
+    #[test]
+    fn a_segment_is_found_though_its_offsets_are_wrong() {
+        let said = Said::new("für mich. Und für dich.", &[(0, 0), (2, 10)]);
+        let cases = [
+            (r#"{"startIndex":5,"endIndex":9}"#, (4, 8)),
+            (r#"{"endIndex":4,"text":"für"}"#, (0, 3)),
+            (r#"{"partIndex":2,"endIndex":4}"#, (9, 13)),
+            // Of another part, as the text says.
+            (r#"{"partIndex":9,"startIndex":1,"endIndex":4,"text":"dich"}"#, (18, 22)),
+            // Inside a character, behind the end, and the wrong way round.
+            (r#"{"startIndex":2,"endIndex":4}"#, (2, 3)),
+            (r#"{"startIndex":20,"endIndex":900}"#, (18, 23)),
+            (r#"{"startIndex":9,"endIndex":5}"#, (4, 4)),
+            (
+                r#"{"partIndex":2,"startIndex":18446744073709551615,"endIndex":18446744073709551615}"#,
+                (23, 23),
+            ),
+            ("{}", (0, 0)),
+        ];
+        for (segment, expected) in cases {
+            let segment: Segment = serde_json::from_str(segment).unwrap();
+            assert_eq!(said.characters(&segment), expected, "{segment:?}");
+        }
+    }
+
+    #[test]
+    fn citations_of_one_answer_are_bounded() {
+        let indices = ["0"; 10_000].join(",");
+        let long = "x".repeat(MOST_URL + 1);
+        let grounding = format!(
+            r#"{{"groundingChunks":[{{"web":{{"uri":"u","title":"{long}"}}}},{{"web":{{"uri":"{long}"}}}}],
+                "groundingSupports":[{{"groundingChunkIndices":[1,{indices}]}}]}}"#
+        );
+        let grounding: &RawValue = serde_json::from_str(&grounding).unwrap();
+        citations(Some(grounding), None, &Said::new("", &[]), |citations| {
+            assert_eq!(citations.len(), MOST);
+            let short = Citation {
+                url: "u",
+                title: "u",
+                start: 0,
+                end: 0,
+            };
+            assert!(citations.iter().all(|citation| *citation == short));
+        });
+    }
+}

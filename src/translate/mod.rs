@@ -7,6 +7,7 @@ mod grounding;
 mod ids;
 mod logprobs;
 pub mod model;
+pub mod models;
 mod piece;
 pub mod response;
 pub mod stream;
