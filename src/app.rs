@@ -33,6 +33,8 @@ pub struct Instance<P: Ports> {
     pub database: Rc<Database<P>>,
     /// Key selection and health, and what is to be written of it.
     pub relay: relay::Relay<P>,
+    /// What the bodies of requests under way hold of the memory.
+    pub memory: handlers::Memory,
     settings: Kept<Result<(Rc<Settings>, Rc<Vault>), Rc<[String]>>>,
     catalogue: Kept<Rc<Catalogue>>,
     models: RefCell<HashMap<String, (Rc<Vec<Value>>, UnixMillis)>>,
@@ -46,6 +48,7 @@ impl<P: Ports> App<P> {
             relay: relay::Relay::new(ports.clone(), Rc::clone(&database)),
             ports,
             database,
+            memory: handlers::Memory::default(),
             settings: Kept::default(),
             catalogue: Kept::default(),
             models: RefCell::default(),
@@ -58,6 +61,7 @@ impl<P: Ports> App<P> {
         let request_id = request_id(&request.headers, self.0.ports.seed());
         let dialect = Dialect::of(&request.path);
         let asked = Asked::of(&request.method, &request.path, &request.headers);
+        let is_operators = routes::is_operators(&request.path);
         let mut origin = String::from("*");
         let mut told = LogRequests::default();
         let mut is_edge = false;
@@ -89,14 +93,16 @@ impl<P: Ports> App<P> {
         };
         let is_homes = is_edge && answer.is_ok();
         let mut response = answer.unwrap_or_else(|error| dialect.error(&error));
-        if is_homes {
+        headers::as_data(&mut response.headers);
+        match dialect {
             // What the home answered is whole: it has its own settings.
-        } else if dialect == Dialect::Admin {
-            response
-                .headers
-                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        } else {
-            headers::allow_origin(&mut response.headers, &origin);
+            _ if is_homes => {}
+            Dialect::Admin => {
+                let no_store = HeaderValue::from_static("no-store");
+                response.headers.insert(header::CACHE_CONTROL, no_store);
+            }
+            Dialect::OpenAi | Dialect::Gemini if is_operators => {}
+            Dialect::OpenAi | Dialect::Gemini => headers::allow_origin(&mut response.headers, &origin),
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers.insert(HeaderName::from_static("x-request-id"), id);
@@ -199,6 +205,9 @@ async fn dispatch<P: Ports>(
     route: Route,
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
+    if request.path.len() + request.query.len() > MOST_URL_LENGTH {
+        return Err(ApiError::uri_too_long(MOST_URL_LENGTH));
+    }
     match route {
         Route::Preflight => Ok(preflight(&request.headers)),
         Route::Health => handlers::health::live(&context),
@@ -219,7 +228,7 @@ async fn dispatch<P: Ports>(
 /// In pass-through mode the client's key is the provider's to judge.
 fn authorize<P: Ports>(context: &Context<P>, request: &Request<P::RequestBody>) -> Result<(), ApiError> {
     if context.settings.forward_client_key {
-        Ok(())
+        auth::own_key(request)
     } else {
         auth::client(&context.settings, request)
     }
@@ -276,6 +285,9 @@ impl<T: Clone> Kept<T> {
         self.0.replace(None);
     }
 }
+
+/// The longest path with its query. Behind an endpoint's own URL it has to be a URL still.
+const MOST_URL_LENGTH: usize = 16_384;
 
 /// How long the variables are trusted. Most hosts never change them while an application runs; a provider such as Vault may.
 const SETTINGS_TTL_MS: i64 = 5000;

@@ -8,49 +8,106 @@ use http::Uri;
 /// Checks a base URL and brings it into the one form in which it is stored: no slash at its end, host in lower case.
 pub fn parse(text: &str, allow_private: bool) -> Result<String, String> {
     let text = text.trim();
-    if text.len() > MOST_LENGTH
-        || text.contains(['#', '\\'])
-        || text.chars().any(|letter| letter.is_whitespace() || letter.is_control())
-    {
-        return Err("a custom endpoint must be a plain http(s) URL without blanks and fragment".to_owned());
+    if text.contains('#') {
+        return Err("a custom endpoint must not have a fragment".to_owned());
     }
-    let uri: Uri = text
-        .parse()
-        .map_err(|_| "a custom endpoint must be an http(s) URL".to_owned())?;
-    let scheme = uri.scheme_str().unwrap_or_default();
-    if !matches!(scheme, "http" | "https") {
-        return Err("a custom endpoint must begin with https:// (or http:// for a machine of your own)".to_owned());
-    }
-    let authority = uri.authority().ok_or("a custom endpoint must name a host")?;
-    if authority.as_str().contains('@') {
-        return Err("a custom endpoint must not have a user or a password".to_owned());
-    }
+    let uri = checked(text, "a custom endpoint", MOST_LENGTH, allow_private)?;
     if uri.query().is_some() {
         return Err("a custom endpoint must not have a query".to_owned());
+    }
+    Ok(written(&uri, uri.path().trim_end_matches('/')))
+}
+
+/// Checks the URL of something that a client wants downloaded, an image say, and brings it into the form in which it is asked
+/// for: without its fragment. The rules are those of endpoints; a query is fine, as signed URLs have one.
+pub fn download(url: &str, allow_private: bool) -> Result<String, String> {
+    let (url, _fragment) = url.trim().split_once('#').unwrap_or((url.trim(), ""));
+    let uri = checked(url, "the URL", MOST_DOWNLOAD_LENGTH, allow_private)?;
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    Ok(written(&uri, target))
+}
+
+/// Checks where an answer to [`download`] leads on to, relative to the URL that was asked for. It is held to all the same
+/// rules, so that no public host can send KeyStorm into the network that it runs in.
+pub fn redirect(from: &str, location: &str, allow_private: bool) -> Result<String, String> {
+    let location = location.trim();
+    if location.contains("://") || location.starts_with("//") {
+        let absolute = match location.strip_prefix("//") {
+            Some(rest) => format!("{}://{rest}", from.split("://").next().unwrap_or_default()),
+            None => location.to_owned(),
+        };
+        return download(&absolute, allow_private);
+    }
+    let uri = checked(from, "the URL", MOST_DOWNLOAD_LENGTH, allow_private)?;
+    let path = match location.chars().next() {
+        Some('/') => location.to_owned(),
+        Some('?') => format!("{}{location}", uri.path()),
+        Some(_) if !location.contains(':') => {
+            let folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{folder}/{location}")
+        }
+        _ => return Err("the redirect leads to no http(s) URL".to_owned()),
+    };
+    download(&written(&uri, &path), allow_private)
+}
+
+/// How often a download may be sent on.
+pub const MOST_REDIRECTS: u32 = 3;
+
+/// The largest download.
+pub const MOST_DOWNLOAD_BYTES: usize = 20 * 1024 * 1024;
+
+/// How long a download may take, in milliseconds.
+pub const DOWNLOAD_MS: u64 = 10_000;
+
+/// The rules that hold wherever somebody else says what is to be called.
+fn checked(text: &str, what: &str, most: usize, allow_private: bool) -> Result<Uri, String> {
+    if text.len() > most
+        || text.contains('\\')
+        || text.chars().any(|letter| letter.is_whitespace() || letter.is_control())
+    {
+        return Err(format!("{what} must be a plain http(s) URL without blanks"));
+    }
+    let uri: Uri = text.parse().map_err(|_| format!("{what} must be an http(s) URL"))?;
+    let scheme = uri.scheme_str().unwrap_or_default();
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!(
+            "{what} must begin with https:// (or http:// for a machine of your own)"
+        ));
+    }
+    let authority = uri.authority().ok_or_else(|| format!("{what} must name a host"))?;
+    if authority.as_str().contains('@') {
+        return Err(format!("{what} must not have a user or a password"));
     }
     if uri
         .path()
         .split('/')
-        .any(|part| matches!(part.to_ascii_lowercase().as_str(), "." | ".." | "%2e" | "%2e%2e"))
+        .any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
     {
-        return Err("a custom endpoint's path must not have dot segments".to_owned());
+        return Err(format!("the path of {what} must not have dot segments"));
     }
-    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    let place = place(&host)?;
-    match place {
-        Place::Never => {
-            return Err("link-local, metadata, multicast and unspecified addresses cannot be endpoints".to_owned());
-        }
+    // What stands behind the host's colon has to be a port: `:` alone and `:99999` are read in different ways.
+    let host = uri.host().unwrap_or_default();
+    if authority.as_str().len() > host.len() && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err(format!("{what} must have a usable port or none"));
+    }
+    match place(&host.to_ascii_lowercase())? {
+        Place::Never => Err("link-local, metadata, multicast and unspecified addresses cannot be called".to_owned()),
         Place::Private if !allow_private => {
-            return Err("loopback and private addresses need the variable allow_private_endpoints=true".to_owned());
+            Err("loopback and private addresses need the variable allow_private_endpoints=true".to_owned())
         }
         Place::Public if scheme == "http" => {
-            return Err("an endpoint on a public host must use https, or the keys could be read on the way".to_owned());
+            Err("a public host must be called by https, or what is sent could be read on the way".to_owned())
         }
-        Place::Private | Place::Public => {}
+        Place::Private | Place::Public => Ok(uri),
     }
-    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-    Ok(format!("{scheme}://{host}{port}{}", uri.path().trim_end_matches('/')))
+}
+
+fn written(uri: &Uri, target: &str) -> String {
+    let scheme = uri.scheme_str().unwrap_or("https");
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{host}{port}{target}")
 }
 
 /// Where a host is.
@@ -101,30 +158,44 @@ pub fn place(host: &str) -> Result<Place, String> {
 pub fn place_of(address: IpAddr) -> Place {
     match embedded(address) {
         IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
+            let [first, second, third, _] = address.octets();
             let shared = first == 100 && (64..128).contains(&second);
+            let benchmark = first == 198 && (second == 18 || second == 19);
+            // Reserved for protocols; one cloud's metadata is there too.
+            let protocols = first == 192 && second == 0 && third == 0;
             if address.is_link_local()
                 || address.is_unspecified()
                 || address.is_multicast()
                 || first == 0
                 || first >= 240
+                || protocols
+                || METADATA_ADDRESSES.contains(&address)
             {
                 Place::Never
-            } else if address == Ipv4Addr::new(100, 100, 100, 200) || address == Ipv4Addr::new(168, 63, 129, 16) {
-                // Metadata services of Alibaba Cloud and Azure.
-                Place::Never
-            } else if address.is_loopback() || address.is_private() || shared {
+            } else if address.is_loopback() || address.is_private() || shared || benchmark {
                 Place::Private
             } else {
                 Place::Public
             }
         }
         IpAddr::V6(address) => {
-            // fd00:ec2::254 is Amazon's metadata service.
-            let metadata = address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-            if address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast() || metadata {
+            let first = address.segments().first().copied().unwrap_or_default();
+            // fd00:ec2::254 is Amazon's metadata service, fd20:ce::254 Google's.
+            let metadata = address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || address == Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+            let teredo = address.segments().starts_with(&[0x2001, 0]);
+            let discard = first == 0x0100;
+            let site_local = first & 0xffc0 == 0xfec0;
+            let local_translation = address.segments().starts_with(&[0x64, 0xff9b, 1]);
+            if address.is_unicast_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || metadata
+                || teredo
+                || discard
+            {
                 Place::Never
-            } else if address.is_loopback() || address.is_unique_local() {
+            } else if address.is_loopback() || address.is_unique_local() || site_local || local_translation {
                 Place::Private
             } else {
                 Place::Public
@@ -133,7 +204,7 @@ pub fn place_of(address: IpAddr) -> Place {
     }
 }
 
-/// The IPv4 address inside an IPv6 one: mapped, compatible, NAT64 and 6to4.
+/// The IPv4 address inside an IPv6 one: mapped, compatible, translated, NAT64 and 6to4.
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address.to_canonical() else {
         return address.to_canonical();
@@ -141,23 +212,42 @@ fn embedded(address: IpAddr) -> IpAddr {
     let four = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match six.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => four(high, low),
+        [0, 0, 0, 0, 0xffff, 0, high, low] => four(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => four(high, low),
         [0x2002, high, low, ..] => four(high, low),
         _ => address,
     }
 }
 
-const METADATA: [&str; 3] = ["metadata.google.internal", "metadata", "instance-data"];
-const PRIVATE: [&str; 7] = [
+/// Names of metadata services, and those by which Spin calls its own components.
+const METADATA: [&str; 9] = [
+    "metadata.google.internal",
+    "metadata.goog",
+    "metadata.azure.internal",
+    "metadata.tencentyun.com",
+    "metadata",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "spin.internal",
+    "alt",
+];
+
+/// Metadata services that are not link-local: Alibaba Cloud's and Azure's.
+const METADATA_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+
+const PRIVATE: [&str; 8] = [
     "localhost",
     "local",
     "internal",
+    "intranet",
     "lan",
     "home.arpa",
     "localdomain",
     "svc.cluster.local",
 ];
+
 const MOST_LENGTH: usize = 512;
+const MOST_DOWNLOAD_LENGTH: usize = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +278,14 @@ mod tests {
             "http://ollama:11434",
             "https://llm.svc.cluster.local",
             "https://100.64.0.1",
+            "https://198.18.0.1",
+            "https://[fec0::1]",
+            "https://[fd12:3456::1]",
+            "https://[64:ff9b:1::a00:1]",
+            "https://[::ffff:0:127.0.0.1]",
+            "https://[2002:7f00:1::]",
+            "https://[::127.0.0.1]",
+            "http://printer.local",
         ] {
             assert!(parse(text, false).is_err(), "{text}");
             assert!(parse(text, true).is_ok(), "{text}");
@@ -209,6 +307,35 @@ mod tests {
             "https://0177.0.0.1/",
             "https://127.1/",
             "https://127.0.0.1.0x1/",
+            "https://017700000001/",
+            "https://0x7f.0.0.1/",
+            "https://127.0.0.1./",
+            "https://[::ffff:a9fe:a9fe]/",
+            "https://[64:ff9b::a9fe:a9fe]/",
+            "https://[2002:a9fe:a9fe::1]/",
+            "https://[fd00:ec2::254]/",
+            "https://[2001::1]/",
+            "https://[ff02::1]/",
+            "https://[::]/",
+            "https://[fe80::1%25eth0]/",
+            "https://224.0.0.1/",
+            "https://255.255.255.255/",
+            "https://192.0.0.192/",
+            "https://168.63.129.16/",
+            "https://metadata.goog/computeMetadata/v1/",
+            "https://instance-data.ec2.internal/",
+            "http://self.alt/v1",
+            "http://keystorm.spin.internal/api/keys",
+            "https://api.example.com:0/",
+            "https://api.example.com:/",
+            "https://api.example.com:99999/",
+            "https://api.example.com@169.254.169.254/",
+            "https://api.example.com\\@169.254.169.254/",
+            "https://api.example.com/%2E./v1",
+            "https://api.example.com\r\nHost: evil/",
+            "file:///etc/passwd",
+            "gopher://api.example.com/",
+            "//api.example.com/v1",
             "https://169.254.169.254/latest",
             "https://[fe80::1]/",
             "https://[::ffff:169.254.169.254]/",
@@ -221,6 +348,61 @@ mod tests {
             "",
         ] {
             assert!(parse(text, true).is_err(), "{text}");
+            // The same rules hold for what is downloaded, but for queries and fragments.
+            if !text.contains(['?', '#']) {
+                assert!(download(text, true).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_download_may_have_a_query_and_no_private_host() {
+        let cases = [
+            (
+                "https://Images.Example.com/a.png?sig=x%2Fy#top",
+                Ok("https://images.example.com/a.png?sig=x%2Fy"),
+            ),
+            ("https://images.example.com", Ok("https://images.example.com/")),
+            ("http://images.example.com/a.png", Err("https")),
+            ("http://127.0.0.1/a.png", Err("allow_private_endpoints")),
+            ("https://[::ffff:10.0.0.1]/a.png", Err("allow_private_endpoints")),
+            ("https://localhost/a.png", Err("allow_private_endpoints")),
+            ("https://169.254.169.254/latest/meta-data", Err("link-local")),
+            ("data:image/png;base64,AAAA", Err("http(s)")),
+        ];
+        for (url, expected) in cases {
+            match (download(url, false), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url, expected),
+                (Err(why), Err(part)) => assert!(why.contains(part), "{url}: {why}"),
+                (got, _) => panic!("{url}: {got:?}"),
+            }
+        }
+        assert!(download("http://127.0.0.1:9000/a.png", true).is_ok());
+        assert!(download(&format!("https://images.example.com/{}", "x".repeat(9000)), false).is_err());
+    }
+
+    #[test]
+    fn a_redirect_is_held_to_the_same_rules() {
+        let from = "https://images.example.com/album/a.png?x=1";
+        let cases = [
+            ("https://cdn.example.com/b.png", Some("https://cdn.example.com/b.png")),
+            ("//cdn.example.com/b.png", Some("https://cdn.example.com/b.png")),
+            ("/b.png?y=2", Some("https://images.example.com/b.png?y=2")),
+            ("b.png", Some("https://images.example.com/album/b.png")),
+            ("?y=2", Some("https://images.example.com/album/a.png?y=2")),
+            ("http://cdn.example.com/b.png", None),
+            ("http://127.0.0.1/", None),
+            ("https://169.254.169.254/latest", None),
+            ("//169.254.169.254/latest", None),
+            ("https://user@cdn.example.com/", None),
+            ("/../b.png", None),
+            ("..", None),
+            ("file:///etc/passwd", None),
+            ("data:image/png;base64,AAAA", None),
+            ("", None),
+        ];
+        for (location, expected) in cases {
+            assert_eq!(redirect(from, location, false).ok().as_deref(), expected, "{location}");
         }
     }
 }

@@ -129,6 +129,18 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large", message)
     }
 
+    /// The body did not come in time.
+    pub fn slow_body() -> Self {
+        let message = "The request's body did not come in time (variable body_timeout_ms).";
+        Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, "request_timeout", message)
+    }
+
+    /// The path with its query is longer than anything that is asked for.
+    pub fn uri_too_long(limit: usize) -> Self {
+        let message = format!("The path with its query is longer than {limit} bytes.");
+        Self::new(StatusCode::URI_TOO_LONG, INVALID, "uri_too_long", message)
+    }
+
     /// The body has another type than the route takes.
     pub fn unsupported_media_type(expected: &str) -> Self {
         let message = format!("The body must be sent with content-type: {expected}.");
@@ -240,7 +252,7 @@ impl ApiError {
     /// google.rpc.Code.
     pub fn google_body(&self) -> Bytes {
         let name = match self.status.as_u16() {
-            400 | 413 | 415 => "INVALID_ARGUMENT",
+            400 | 408 | 413 | 414 | 415 => "INVALID_ARGUMENT",
             401 => "UNAUTHENTICATED",
             403 => "PERMISSION_DENIED",
             404 => "NOT_FOUND",

@@ -16,15 +16,31 @@ pub fn upward(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What of an upstream's headers reaches the client: everything but what belongs to one connection, to the upstream's own
-/// site, or to the one pool key that happened to serve.
-pub fn downward(headers: &HeaderMap) -> HeaderMap {
+/// site, or to the one pool key that happened to serve. A value with the key itself in it (the URL of an upload, say) does
+/// not.
+pub fn downward(headers: &HeaderMap, secret: &str) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
-        if comes_down(name.as_str()) {
+        let tells_the_key = !secret.is_empty()
+            && value
+                .as_bytes()
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
+        if comes_down(name.as_str()) && !tells_the_key {
             kept.append(name.clone(), value.clone());
         }
     }
     kept
+}
+
+/// Marks an answer as data. It comes from the same origin as the administrator's page, and what an upstream sends could be
+/// a web page: a browser that is led to it must neither guess that it is one nor run anything in it.
+pub fn as_data(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
 }
 
 /// Lets any web page that has an access key call the clients' side.
@@ -64,6 +80,13 @@ fn goes_up(name: &HeaderName) -> bool {
         "idempotency-key" | "traceparent" | "user-agent" => true,
         // The organisation and project of a client's own account mean nothing for a pool key, and fail the request.
         "openai-organization" | "openai-project" | "x-goog-api-key" | "x-goog-user-project" => false,
+        // Who the client is to Google's own proxies, and what it was let in with.
+        _ if ["x-goog-iap-", "x-goog-iam-", "x-goog-authenticated-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)) =>
+        {
+            false
+        }
         _ => ["openai-", "x-goog-", "anthropic-"]
             .iter()
             .any(|prefix| name.starts_with(prefix)),
@@ -139,6 +162,15 @@ mod tests {
             "x-forwarded-for",
             "spin-client-addr",
             "openai-organization",
+            "x-goog-iap-jwt-assertion",
+            "x-goog-iam-authorization-token",
+            "x-goog-authenticated-user-email",
+            "x-goog-user-project",
+            "proxy-authorization",
+            "te",
+            "transfer-encoding",
+            "content-length",
+            "x-request-id",
             "content-type",
             "accept",
             "user-agent",
@@ -180,7 +212,7 @@ mod tests {
             "content-encoding",
         ]);
         assert_eq!(
-            names(&downward(&answered)),
+            names(&downward(&answered, "the-key")),
             [
                 "content-type",
                 "content-length",
@@ -188,5 +220,14 @@ mod tests {
                 "content-encoding"
             ]
         );
+    }
+
+    #[test]
+    fn no_header_tells_the_key() {
+        let mut answered = with(&["content-type"]);
+        let url = HeaderValue::from_static("https://upload.example/files?key=the-key&upload_id=1");
+        answered.insert("x-goog-upload-url", url);
+        assert!(downward(&answered, "another").contains_key("x-goog-upload-url"));
+        assert_eq!(names(&downward(&answered, "the-key")), ["content-type"]);
     }
 }

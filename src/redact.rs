@@ -42,8 +42,48 @@ pub fn scrub(text: &str, secret: Option<&str>) -> String {
     clean
 }
 
+/// What is wrong with somebody's JSON, without the values that serde quotes: one of them may be a key, or be as long as the
+/// whole body. Also the field that is meant, where serde names one.
+pub fn json_fault(error: &serde_json::Error) -> (Option<String>, String) {
+    let told = error.to_string();
+    let plain = match (told.find('"'), told.rfind('"')) {
+        (Some(first), Some(last)) if error.is_data() => {
+            let (before, behind) = (told.get(..first), told.get(last + 1..));
+            format!(
+                "{}{}",
+                before.unwrap_or_default().trim_end(),
+                behind.unwrap_or_default()
+            )
+        }
+        _ => told,
+    };
+    // The names of our own types mean nothing to anybody.
+    let plain = match plain.split_once("struct ") {
+        Some((before, behind)) => {
+            let behind = behind.split_once(' ').map_or("", |(_, behind)| behind);
+            format!("{before}an object {behind}")
+        }
+        None => plain,
+    };
+    let field = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|words| plain.strip_prefix(words)?.split('`').next())
+        .map(|field| short(&scrub(field, None), 64));
+    (field, short(&redact(&plain, None), 300))
+}
+
+fn short(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
 /// How the providers' keys look: a prefix, what may stand in the rest beside word characters and hyphens, how long that is.
-const SHAPES: [(&str, &str, usize); 3] = [("AIza", "", 30), ("AQ.", ".", 20), ("sk-", "", 16)];
+const SHAPES: [(&str, &str, usize); 5] = [
+    ("AIza", "", 30),
+    ("AQ.", ".", 20),
+    ("sk-", "", 16),
+    ("gsk_", "", 16),
+    ("xai-", "", 16),
+];
 
 const HIDDEN: &str = "[redacted]";
 
@@ -76,6 +116,43 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(redact(&text, Some("my-own-key")), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_json_is_told_without_its_values() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Taken {
+            #[allow(dead_code, reason = "it is only read into")]
+            keys: Vec<String>,
+        }
+        let long = format!("\"{}\"", "x".repeat(100_000));
+        let cases = [
+            (
+                r#"{"keys":"my-own-key"}"#,
+                None,
+                "invalid type: string, expected a sequence",
+            ),
+            (r#""my-own-key""#, None, "invalid type: string, expected an object"),
+            (long.as_str(), None, "invalid type: string, expected an object"),
+            (r#"{"keys":[7]}"#, None, "invalid type: integer `7`, expected a string"),
+            ("{}", Some("keys"), "missing field `keys`"),
+            (r#"{"keys":[],"keys":[]}"#, Some("keys"), "duplicate field `keys`"),
+            (r#"{"key":[]}"#, Some("key"), "unknown field `key`"),
+            (
+                r#"{"sk-0123456789abcdef":[]}"#,
+                Some("[redacted]"),
+                "unknown field `[redacted]`",
+            ),
+            (r#"{"keys":["#, None, "EOF while parsing a list"),
+            (r#"{"keys":["my-own-key"}"#, None, "expected `,` or `]`"),
+        ];
+        for (json, field, words) in cases {
+            let (found, told) = json_fault(&serde_json::from_str::<Taken>(json).unwrap_err());
+            assert_eq!(found.as_deref(), field, "{told}");
+            assert!(told.starts_with(words), "{told}");
+            assert!(!told.contains("my-own-key") && told.len() <= 300, "{told}");
         }
     }
 }

@@ -115,6 +115,11 @@ pub struct Ticket<P: Ports> {
 }
 
 impl<P: Ports> Ticket<P> {
+    /// The key that served: for keeping it out of what goes to the client.
+    pub fn secret(&self) -> &str {
+        self.lease.as_ref().map_or("", |lease| lease.key.secret.expose())
+    }
+
     /// The answer is whole.
     pub fn succeeded(mut self, tokens: Tokens) {
         if let Some(lease) = self.lease.take() {

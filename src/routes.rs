@@ -1,5 +1,7 @@
 //! What a path asks for.
 
+use std::borrow::Cow;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -130,24 +132,35 @@ pub fn route(method: &Method, path: &str) -> Result<Route, ApiError> {
     Ok(Route::OpenAi(openai, group))
 }
 
+/// Whether a path is the operator's, beside those of the administrator: no web page of another origin may read it.
+pub fn is_operators(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics")
+}
+
 /// Whether a path is written so that another program could read another path in it: empty, dot and backslash segments,
-/// plain or encoded, control characters, matrix parameters. An encoded slash is fine inside a model's name alone.
+/// plain or encoded however often, control characters, what is no UTF-8, matrix parameters. An encoded slash is fine inside
+/// a model's name alone.
 fn is_deceptive(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let encoded_slash = lower.contains("%2f") && !lower.contains("/models/");
+    let Ok(once) = percent_decode_str(path).decode_utf8() else {
+        return true;
+    };
+    let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+    let encoded_slashes = slashes(&once) > slashes(path) && !path.contains("/models/");
+    let mut plain = once.clone();
+    for _ in 0..MOST_ENCODINGS {
+        if plain.contains('%') {
+            plain = Cow::Owned(percent_decode_str(&plain).decode_utf8_lossy().into_owned());
+        }
+    }
     !path.starts_with('/')
         || path.contains("//")
-        || path.contains(['\\', ';'])
-        || encoded_slash
-        || ["%5c", "%00", "%0a", "%0d", "%3b"]
-            .iter()
-            .any(|code| lower.contains(code))
-        || path.split('/').any(|segment| {
-            let plain: Vec<u8> = percent_decode_str(segment).collect();
-            plain
-                .split(|byte| *byte == b'/')
-                .any(|part| part == b"." || part == b"..")
-        })
+        || encoded_slashes
+        || slashes(&plain) > slashes(&once)
+        || plain.split('/').any(|part| matches!(part, "." | ".."))
+        || plain.contains(['\\', ';'])
+        || plain.chars().any(char::is_control)
+        // What is encoded more often still is up to nothing good.
+        || plain.contains("%25")
 }
 
 /// Splits `/{group}/rest` from `/rest`: the first segment is a group when what follows it is a route, and it is not one.
@@ -251,6 +264,9 @@ fn allowed(method: &Method, methods: &'static str) -> Result<(), ApiError> {
         Err(ApiError::method_not_allowed(methods))
     }
 }
+
+/// How often something may be encoded over and over and still be looked through.
+const MOST_ENCODINGS: usize = 3;
 
 /// The first segments of OpenAI's API below `/v1`.
 const BARE: [&str; 22] = [
@@ -368,6 +384,11 @@ mod tests {
                 "/v1beta/openai/images",
                 gemini_route("/v1beta/openai/images", None, None, ""),
             ),
+            (
+                "POST",
+                "/100%25/v1/chat/completions",
+                openai_route(OpenAi::Chat, "100%"),
+            ),
             ("OPTIONS", "/v1/anything", Route::Preflight),
             ("GET", "/healthz", Route::Health),
             ("PATCH", "/api/keys", Route::Admin(Admin::Keys)),
@@ -397,6 +418,25 @@ mod tests {
             ("GET", "/v1/models/..%2f..%2fadmin", 404),
             ("POST", "/v1/chat;x=1/completions", 404),
             ("POST", "/v1/chat%5ccompletions", 404),
+            ("POST", "/v1/chat\\completions", 404),
+            ("POST", "/v1/chat%3bx=1/completions", 404),
+            ("POST", "/v1/%252e%252e/api/keys", 404),
+            ("POST", "/v1/files%252f..%252fadmin", 404),
+            ("POST", "/v1/%25252e%25252e/x", 404),
+            ("POST", "/v1/%252525252525252e/x", 404),
+            ("GET", "/v1/models/x%252f%252e%252e%252fadmin", 404),
+            ("POST", "/v1/%c0%ae%c0%ae/api/keys", 404),
+            ("POST", "/v1/files/%ff", 404),
+            ("POST", "/v1/files%0d%0aHost:%20evil/x", 404),
+            ("POST", "/v1/files%00", 404),
+            ("POST", "/v1/files/.", 404),
+            ("POST", "/v1beta/./models/m:generateContent", 404),
+            ("POST", "/v1beta/models/..%2f..%2fx:generateContent", 404),
+            ("POST", "/%2e%2e/v1/chat/completions", 404),
+            ("POST", "/api%2fkeys", 404),
+            ("POST", "/API/keys", 404),
+            ("POST", "/api/keys/", 404),
+            ("POST", "@evil.example/v1/chat/completions", 404),
             ("POST", "http://elsewhere/v1/chat/completions", 404),
         ];
         for (method, path, status) in cases {

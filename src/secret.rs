@@ -34,8 +34,8 @@ impl fmt::Debug for Secret {
 }
 
 /// A credential that callers are held against. Only its digest is kept, so that comparing takes the same time whatever the
-/// length and content of what a caller sends.
-#[derive(Clone, PartialEq, Eq)]
+/// length and content of what a caller sends. There is no `==`: it would not.
+#[derive(Clone)]
 pub struct Credential([u8; 32]);
 
 impl Credential {
@@ -47,6 +47,11 @@ impl Credential {
     /// Whether a caller's credential is this one.
     pub fn matches(&self, given: &str) -> bool {
         self.0.ct_eq(&Self::new(given).0).into()
+    }
+
+    /// A digest of `text` that holds for this credential alone: what is named by it ends when the credential is changed.
+    pub fn bind(&self, text: &str) -> [u8; 32] {
+        Sha256::new().chain_update(self.0).chain_update(text).finalize().into()
     }
 }
 
@@ -81,5 +86,22 @@ mod tests {
         for (secret, shown) in cases {
             assert_eq!(format!("{:?}", Secret::new(secret)), shown, "{secret}");
         }
+    }
+
+    #[test]
+    fn a_credential_matches_itself_and_names_what_ends_with_it() {
+        let credential = Credential::new("right");
+        for (given, matches) in [
+            ("right", true),
+            ("Right", false),
+            ("righ", false),
+            ("right ", false),
+            ("", false),
+        ] {
+            assert_eq!(credential.matches(given), matches, "{given}");
+        }
+        assert_eq!(credential.bind("x"), Credential::new("right").bind("x"));
+        assert_ne!(credential.bind("x"), Credential::new("changed").bind("x"));
+        assert_eq!(format!("{credential:?}"), "Credential");
     }
 }

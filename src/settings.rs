@@ -64,6 +64,8 @@ pub struct Settings {
     pub first_byte_timeout_ms: (u64, u64),
     /// Between two pieces of an answer, in milliseconds.
     pub idle_timeout_ms: u64,
+    /// How long a client may take between two pieces of its request's body, in milliseconds.
+    pub body_timeout_ms: u64,
     /// The largest request body that is read.
     pub max_body_bytes: usize,
     /// The `access-control-allow-origin` of the clients' side.
@@ -118,6 +120,7 @@ impl Settings {
                 )
             },
             idle_timeout_ms: reader.number("idle_timeout_ms", 300_000, 1, 3_600_000),
+            body_timeout_ms: reader.number("body_timeout_ms", 60_000, 1, 3_600_000),
             max_body_bytes: reader.number("max_body_bytes", 33_554_432, 1024, 1 << 30) as usize,
             cors_allow_origin: reader.origin("cors_allow_origin"),
             allow_private_endpoints: reader.flag("allow_private_endpoints"),
@@ -148,6 +151,7 @@ impl Settings {
             "first_byte_timeout_ms" if single == streamed => single.to_string(),
             "first_byte_timeout_ms" => format!("{single} (streams {streamed})"),
             "idle_timeout_ms" => self.idle_timeout_ms.to_string(),
+            "body_timeout_ms" => self.body_timeout_ms.to_string(),
             "max_body_bytes" => self.max_body_bytes.to_string(),
             "cors_allow_origin" => self.cors_allow_origin.clone(),
             "allow_private_endpoints" => self.allow_private_endpoints.to_string(),
@@ -185,6 +189,7 @@ pub const NAMES: [(&str, bool); 21] = [
     ("connect_timeout_ms", false),
     ("first_byte_timeout_ms", false),
     ("idle_timeout_ms", false),
+    ("body_timeout_ms", false),
     ("max_body_bytes", false),
     ("cors_allow_origin", false),
     ("allow_private_endpoints", false),
@@ -371,6 +376,7 @@ const DEFAULTS: [(&str, &str); 19] = [
     ("connect_timeout_ms", "10000"),
     ("first_byte_timeout_ms", ""),
     ("idle_timeout_ms", "300000"),
+    ("body_timeout_ms", "60000"),
     ("max_body_bytes", "33554432"),
     ("cors_allow_origin", "*"),
     ("allow_private_endpoints", "false"),

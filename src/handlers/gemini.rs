@@ -45,7 +45,15 @@ pub async fn native<P: Ports>(
     let body = if !has_body {
         OutboundBody::Empty
     } else if is_json(&request.headers) && !is_upload {
-        OutboundBody::Full(read_body(&request.headers, request.body, context.settings.max_body_bytes).await?)
+        OutboundBody::Full(
+            read_body(
+                &context,
+                &request.headers,
+                request.body,
+                context.settings.max_body_bytes,
+            )
+            .await?,
+        )
     } else {
         length = Some(request.headers);
         OutboundBody::Forward(request.body)

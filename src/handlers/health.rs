@@ -39,7 +39,7 @@ pub async fn metrics<P: Ports>(
         .metrics_token
         .as_ref()
         .is_some_and(|token| token.matches(given));
-    if !by_token && !auth::admin_password(&context.settings, &request.headers, given)? {
+    if !by_token && (given.is_empty() || !handlers::admin::is_password(context, request, given).await?) {
         return Err(ApiError::unauthorized(
             "Metrics need the administrator's key or the metrics_token as a bearer.",
         ));

@@ -1,6 +1,7 @@
 //! One file for each noun of the API: parse, call, respond. Policy lives elsewhere.
 
 pub mod admin;
+mod body;
 pub mod chat;
 pub mod edge;
 pub mod fetch;
@@ -9,10 +10,13 @@ pub mod health;
 pub mod models;
 pub mod passthrough;
 
+pub use body::{Memory, is_json, read_body, read_json};
+
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +24,7 @@ use crate::{
     catalogue::Choice,
     error::ApiError,
     pool::key::ApiType,
-    ports::{Body, Ports, ReadBody, Request, Response, TransportError, UnixMillis},
+    ports::{Body, Ports, Request, Response, UnixMillis},
     relay::Failure,
     routes::{Gemini, OpenAi},
     secret::Secret,
@@ -158,7 +162,11 @@ pub async fn openai<P: Ports>(
         OpenAi::Model(id) if request.method != http::Method::DELETE => {
             models::one(&context, &group, &id, &request).await
         }
-        OpenAi::Model(id) => passthrough::other(context, &format!("/models/{id}"), group, request).await,
+        OpenAi::Model(id) => {
+            // The name was decoded: as it stands it could be read as a query, or could be no URL at all.
+            let id = utf8_percent_encode(&id, IN_A_PATH);
+            passthrough::other(context, &format!("/models/{id}"), group, request).await
+        }
         OpenAi::Other(path) => passthrough::other(context, &path, group, request).await,
     }
 }
@@ -190,49 +198,6 @@ pub fn bytes<P: Ports>(status: StatusCode, content_type: HeaderValue, body: Byte
     }
 }
 
-/// Reads a request body whole, up to `limit` bytes. The declared length is looked at first, so that a body that is too
-/// large is refused before it is sent.
-pub async fn read_body<B: ReadBody>(headers: &HeaderMap, mut body: B, limit: usize) -> Result<Bytes, ApiError> {
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(ApiError::body_too_large(limit));
-    }
-    let first = body.chunk().await.map_err(cut)?.unwrap_or_default();
-    if declared == Some(first.len()) {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len()).max(first.len()));
-    whole.extend_from_slice(&first);
-    drop(first);
-    while let Some(chunk) = body.chunk().await.map_err(cut)? {
-        if whole.len() + chunk.len() > limit {
-            return Err(ApiError::body_too_large(limit));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    if whole.len() > limit {
-        return Err(ApiError::body_too_large(limit));
-    }
-    Ok(whole.freeze())
-}
-
-/// Reads a JSON request body whole.
-pub async fn read_json<P: Ports>(context: &Context<P>, request: Request<P::RequestBody>) -> Result<Bytes, ApiError> {
-    if !is_json(&request.headers) {
-        return Err(ApiError::unsupported_media_type("application/json"));
-    }
-    read_body(&request.headers, request.body, context.settings.max_body_bytes).await
-}
-
-/// Whether a body may be JSON: a client that names no type is believed.
-pub fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|value| value.to_str().is_ok_and(|value| value.contains("json")))
-}
-
 /// Marks an answer with the key that served, in its masked form, and the number of upstream calls it took.
 pub fn explain(headers: &mut HeaderMap, key: &str, attempts: u32) {
     // The mask has an ellipsis in it, which a header may carry as bytes but many clients choke on.
@@ -242,12 +207,17 @@ pub fn explain(headers: &mut HeaderMap, key: &str, attempts: u32) {
     headers.insert("x-keystorm-attempts", HeaderValue::from(attempts));
 }
 
-fn cut(_: TransportError) -> ApiError {
-    ApiError::bad_request("The request's body ended before its end.")
-}
-
 /// What is told when the secrets of the database were sealed with another key.
 pub const WRONG_KEY: &str = "encryption_key is not the one that the keys in the database were sealed with";
+
+/// What has to be encoded in a path: all but what RFC 3986 calls unreserved, and the slashes and colons of models' names.
+const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':');
 
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");

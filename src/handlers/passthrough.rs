@@ -24,6 +24,7 @@ use crate::{
         usage::Tokens,
     },
     ports::{Body, Inbound, Outbound, OutboundBody, Ports, Request, Response, Timeouts},
+    redact::json_fault,
     relay::{Attempt, Broken, Failure},
     secret::Secret,
 };
@@ -51,7 +52,7 @@ impl<'a> Peek<'a> {
     /// Reads a body without copying it.
     pub fn read(body: &'a [u8]) -> Result<Self, ApiError> {
         serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(format!("The body is not a JSON object: {error}.")))
+            .map_err(|error| ApiError::bad_request(format!("The body is not a JSON object: {}.", json_fault(&error).1)))
     }
 
     /// The model's name, when there is one.
@@ -123,7 +124,7 @@ pub async fn json<P: Ports>(
 ) -> Result<Response<P>, Failure> {
     let peek = Peek::read(body)?;
     let body = match peek.model()? {
-        Some(model) if model != choice.model => with_model(body, &choice.model)?,
+        Some(model) if model != choice.model => with_model(body, peek.model, &choice.model),
         _ => body.clone(),
     };
     let pinned = peek.is_stateful();
@@ -213,7 +214,7 @@ pub async fn forward<P: Ports>(
         .relay
         .run(target, context.started, &mut upstream)
         .await?;
-    let mut headers = headers::downward(&delivered.output.headers);
+    let mut headers = headers::downward(&delivered.output.headers, delivered.ticket.secret());
     explain(&mut headers, &delivered.key, delivered.attempts);
     let status = delivered.output.status;
     // The body goes from host to host: what it says of tokens is not seen here.
@@ -246,7 +247,7 @@ async fn own_key<P: Ports>(
             ApiError::upstream(judgement.message)
         }
     })?;
-    let headers = headers::downward(&answer.headers);
+    let headers = headers::downward(&answer.headers, key.expose());
     Ok(Response {
         status: answer.status,
         headers,
@@ -365,13 +366,18 @@ fn sensitive(name: HeaderName, text: &str) -> Result<(HeaderName, HeaderValue), 
 /// Where Google speaks OpenAI's API itself, below a Gemini key's base URL.
 pub const GOOGLE_OPENAI: &str = "/v1beta/openai";
 
-/// The same body with another model's name: all else stays as it was written.
-fn with_model(body: &[u8], model: &str) -> Result<Bytes, ApiError> {
-    let malformed =
-        |error: serde_json::Error| ApiError::bad_request(format!("The body is not a JSON object: {error}."));
-    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(malformed)?;
-    fields.insert("model".to_owned(), model.into());
-    serde_json::to_vec(&fields).map(Bytes::from).map_err(malformed)
+/// The same body with another model's name: all else stays as it was written, byte for byte. It is not parsed anew: a body
+/// of many small values takes many times its length once it is.
+fn with_model(body: &Bytes, written: Option<&RawValue>, model: &str) -> Bytes {
+    let Some(written) = written.map(RawValue::get) else {
+        return body.clone();
+    };
+    let start = (written.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+    let (Some(before), Some(behind)) = (body.get(..start), body.get(start + written.len()..)) else {
+        return body.clone();
+    };
+    let model = serde_json::Value::from(model).to_string();
+    [before, model.as_bytes(), behind].concat().into()
 }
 
 fn text<'a>(value: Option<&'a RawValue>, param: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
@@ -391,4 +397,33 @@ fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_model_is_written_in_and_nothing_else_changes() {
+        let cases = [
+            (r#"{"model":"openai/a","n":1}"#, r#"{"model":"b\"","n":1}"#),
+            (
+                r#" { "x" : 1e400, "model" : "openai/a" } "#,
+                r#" { "x" : 1e400, "model" : "b\"" } "#,
+            ),
+            (
+                r#"{"user":"openai/a","model":"openai/a"}"#,
+                r#"{"user":"openai/a","model":"b\""}"#,
+            ),
+            (
+                r#"{"m":{"model":"openai/a"},"mod\u0065l":"x"}"#,
+                r#"{"m":{"model":"openai/a"},"mod\u0065l":"b\""}"#,
+            ),
+        ];
+        for (body, expected) in cases {
+            let body = Bytes::from(body.to_owned());
+            let peek = Peek::read(&body).unwrap();
+            assert_eq!(with_model(&body, peek.model, "b\""), expected);
+        }
+    }
 }

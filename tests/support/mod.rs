@@ -1,6 +1,7 @@
 //! A host for tests: a scripted upstream, the real SQL in memory, a clock that moves when somebody waits.
 
 #![allow(unreachable_pub, reason = "what a test's module shows is for its own test alone")]
+#![allow(dead_code, reason = "each test uses what it needs of this module")]
 
 use std::{
     cell::{Cell, RefCell},
@@ -43,6 +44,7 @@ struct World {
     seed: Cell<u64>,
     script: RefCell<Script>,
     calls: RefCell<HashMap<String, u64>>,
+    sent: RefCell<Vec<(String, HeaderMap)>>,
     spawned: RefCell<VecDeque<LocalBoxFuture<'static, ()>>>,
     variables: String,
 }
@@ -65,6 +67,7 @@ impl FakePorts {
             seed: Cell::new(7),
             script: RefCell::new(Box::new(script)),
             calls: RefCell::default(),
+            sent: RefCell::default(),
             spawned: RefCell::default(),
             variables: variables.to_owned(),
         }))
@@ -98,6 +101,37 @@ impl FakePorts {
     /// How often each key was used.
     pub fn calls(&self) -> HashMap<String, u64> {
         self.0.calls.borrow().clone()
+    }
+
+    /// What was sent upstream, in order: the URL and the headers.
+    pub fn sent(&self) -> Vec<(String, HeaderMap)> {
+        self.0.sent.borrow().clone()
+    }
+
+    /// What the key-value store holds, in order of its keys.
+    pub fn stored(&self) -> Vec<(String, String)> {
+        let stored = self.0.key_value.borrow();
+        let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
+        stored.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+    }
+
+    /// Lets another application read and write what this one has: as if it were started again, with other variables.
+    pub fn restarted(&self, variables: &str) -> Self {
+        let world = &self.0;
+        Self(Rc::new(World {
+            _keeper: rusqlite::Connection::open(&world.database).unwrap(),
+            database: world.database.clone(),
+            sql_fault: RefCell::default(),
+            key_value: RefCell::new(world.key_value.borrow().clone()),
+            now: Cell::new(world.now.get()),
+            ticks: Cell::new(false),
+            seed: Cell::new(world.seed.get() + 1),
+            script: RefCell::new(world.script.replace(Box::new(|_, _| unreachable!("it was stopped")))),
+            calls: RefCell::default(),
+            sent: RefCell::default(),
+            spawned: RefCell::default(),
+            variables: variables.to_owned(),
+        }))
     }
 
     /// Reads the database as it is.
@@ -144,11 +178,14 @@ impl Ports for FakePorts {
     }
 
     async fn send(&self, request: Outbound<Pieces>) -> Result<Inbound<Pieces>, TransportError> {
-        let key = request.headers["authorization"]
-            .to_str()
-            .unwrap()
+        let credential = ["authorization", "x-goog-api-key"]
+            .iter()
+            .find_map(|name| request.headers.get(*name));
+        let key = credential
+            .map_or("", |value| value.to_str().unwrap())
             .trim_start_matches("Bearer ")
             .to_owned();
+        self.0.sent.borrow_mut().push((request.url, request.headers));
         let before = {
             let mut calls = self.0.calls.borrow_mut();
             let count = calls.entry(key.clone()).or_default();

@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{Query, Selection, parse},
+        admin::selection::{Many, Query, Selection, parse},
         models, read_json,
     },
     pool::key::{ApiType, Candidate, KeyId},
@@ -29,8 +29,8 @@ use crate::{
 /// What `POST /api/keys/check` takes.
 #[derive(Deserialize)]
 struct Ask {
-    keys: Option<Vec<String>>,
-    ids: Option<Vec<i64>>,
+    keys: Option<Many<String>>,
+    ids: Option<Many<i64>>,
     filter: Option<super::selection::Wanted>,
     mode: Option<String>,
     model: Option<String>,

@@ -12,7 +12,7 @@ use crate::{
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{Query, Selection, api_type, parse},
+        admin::selection::{Many, Query, Selection, api_type, parse},
         read_json,
     },
     pool::key::{ApiType, KeyId},
@@ -51,7 +51,7 @@ pub(super) async fn secret<P: Ports>(context: &Context<P>, id: i64) -> Result<Re
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Add {
-    keys: Vec<String>,
+    keys: Many<String>,
     api_type: Option<String>,
     custom_endpoint: Option<String>,
     group: Option<String>,
@@ -63,12 +63,6 @@ struct Add {
 
 async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
     let add: Add = parse(&body)?;
-    if add.keys.len() > MOST_KEYS {
-        return Err(ApiError::invalid(
-            "keys",
-            format!("At most {MOST_KEYS} keys can be added in one call."),
-        ));
-    }
     let told = add
         .api_type
         .as_deref()
@@ -94,7 +88,7 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
         project: add.project,
     };
     check(&changes, "")?;
-    let wanted = add.keys.iter().map(|key| Wanted {
+    let wanted = add.keys.0.iter().map(|key| Wanted {
         text: key,
         api_type: told,
         base_url: base_url.clone(),
@@ -385,5 +379,4 @@ pub(super) fn check(change: &Change, place: &str) -> Result<(), ApiError> {
 /// Names that the first part of a path has already.
 const RESERVED: [&str; 7] = ["v1", "v1beta", "api", "upload", "assets", "healthz", "metrics"];
 
-pub(super) const MOST_KEYS: usize = 100_000;
 const MOST_KEY_LENGTH: usize = 1024;

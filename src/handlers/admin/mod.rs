@@ -9,6 +9,8 @@ mod session;
 mod settings;
 mod transfer;
 
+pub use session::is_password;
+
 use http::Method;
 
 use crate::{

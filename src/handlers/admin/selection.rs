@@ -1,17 +1,23 @@
 //! What the administrator's routes read in the same way: bodies, queries, and which keys are meant.
 
+use std::{fmt, marker::PhantomData};
+
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
 use crate::{
-    checks::Verdict, error::ApiError, handlers::Context, pool::key::ApiType, ports::Ports, store::filter::Filter,
+    checks::Verdict, error::ApiError, handlers::Context, pool::key::ApiType, ports::Ports, redact::json_fault,
+    store::filter::Filter,
 };
 
 /// Which keys a change is for: exactly one of the three.
 #[derive(Deserialize)]
 pub(super) struct Selection {
-    pub(super) keys: Option<Vec<String>>,
-    pub(super) ids: Option<Vec<i64>>,
+    pub(super) keys: Option<Many<String>>,
+    pub(super) ids: Option<Many<i64>>,
     pub(super) filter: Option<Wanted>,
 }
 
@@ -36,7 +42,7 @@ impl Selection {
                 ids: None,
                 filter: None,
             } => {
-                let hashes = keys.iter().map(|key| context.vault.digest(key.trim())).collect();
+                let hashes = keys.0.iter().map(|key| context.vault.digest(key.trim())).collect();
                 Ok(Filter {
                     hashes: Some(hashes),
                     ..Filter::default()
@@ -47,7 +53,7 @@ impl Selection {
                 ids: Some(ids),
                 filter: None,
             } => Ok(Filter {
-                ids: Some(ids),
+                ids: Some(ids.0),
                 ..Filter::default()
             }),
             Self {
@@ -75,6 +81,41 @@ impl Selection {
         }
     }
 }
+
+/// A list with an end: what goes beyond it is refused while it is read, since a body of many small values takes many times
+/// its length in memory.
+#[derive(Debug, Default)]
+pub(super) struct Many<T>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Many<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Many<T>, A::Error> {
+                let mut many = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    if many.len() >= MOST_AT_ONCE {
+                        return Err(A::Error::custom(format!(
+                            "at most {MOST_AT_ONCE} can be named in one call"
+                        )));
+                    }
+                    many.push(one);
+                }
+                Ok(Many(many))
+            }
+        }
+        deserializer.deserialize_seq(Reader(PhantomData))
+    }
+}
+
+/// How many keys one call may name.
+pub(super) const MOST_AT_ONCE: usize = 100_000;
 
 /// The parameters of a query.
 pub(super) struct Query(Vec<(String, String)>);
@@ -135,12 +176,10 @@ impl Query {
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        let message = error.to_string();
-        // serde names the field between backquotes where it knows it.
-        let param = message.split('`').nth(1).map(str::to_owned);
+        let (param, told) = json_fault(&error);
         ApiError {
             param,
-            ..ApiError::bad_request(format!("The body is not what this route takes: {message}."))
+            ..ApiError::bad_request(format!("The body is not what this route takes: {told}."))
         }
     })
 }

@@ -1,12 +1,11 @@
 //! The administrator's sessions: `/api/login`, `/api/logout`, `/api/session`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     auth,
@@ -23,11 +22,9 @@ pub(super) async fn require<P: Ports>(context: &Context<P>, request: &Request<P:
     let missing =
         || ApiError::unauthorized("Sign in first, or send the administrator's key as `Authorization: Bearer KEY`.");
     if let Some(given) = auth::bearer(&request.headers) {
-        throttle(context, request).await?;
-        if auth::admin_password(&context.settings, &request.headers, given)? {
+        if is_password(context, request, given).await? {
             return Ok(());
         }
-        fail(context, request).await;
         return Err(ApiError::unauthorized(
             "The administrator's key is wrong (variable home_access_key).",
         ));
@@ -36,17 +33,35 @@ pub(super) async fn require<P: Ports>(context: &Context<P>, request: &Request<P:
     if !auth::is_same_origin(request) {
         return Err(ApiError::forbidden(
             "cross_origin",
-            "A change that a cookie vouches for has to come from the page itself.",
+            "What a cookie vouches for has to come from the page itself.",
         ));
     }
     if session(context, cookie).await?.is_some() {
         return Ok(());
     }
+    // A session that has run out is no guess, and its page goes on asking for a while.
+    let is_guess = cookie.len() != ID_BYTES * 2 || !cookie.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let passed = if is_guess {
+        is_password(context, request, cookie).await?
+    } else {
+        throttle(context, request).await?;
+        auth::admin_password(&context.settings, request, cookie)?
+    };
+    if passed { Ok(()) } else { Err(missing()) }
+}
+
+/// Whether this is the administrator's password. An address that has failed too often has to wait; every failure counts.
+pub async fn is_password<P: Ports, B>(
+    context: &Context<P>,
+    request: &Request<B>,
+    given: &str,
+) -> Result<bool, ApiError> {
     throttle(context, request).await?;
-    if auth::admin_password(&context.settings, &request.headers, cookie)? {
-        return Ok(());
+    let passed = auth::admin_password(&context.settings, request, given)?;
+    if !passed {
+        fail(context, request).await;
     }
-    Err(missing())
+    Ok(passed)
 }
 
 /// `POST /api/login` with `{"key"}`.
@@ -58,7 +73,13 @@ pub(super) async fn login<P: Ports>(
     struct Login {
         key: String,
     }
-    throttle(context, &request).await?;
+    // Another site's page could sign its visitor in as somebody else.
+    if auth::is_foreign(&request) {
+        return Err(ApiError::forbidden(
+            "cross_origin",
+            "Signing in has to come from the page itself.",
+        ));
+    }
     let Request {
         headers,
         body,
@@ -68,7 +89,7 @@ pub(super) async fn login<P: Ports>(
         path,
         query,
     } = request;
-    let body = read_body(&headers, body, LOGIN_BYTES).await?;
+    let body = read_body(context, &headers, body, LOGIN_BYTES).await?;
     let request = Request {
         headers,
         body: (),
@@ -79,15 +100,14 @@ pub(super) async fn login<P: Ports>(
         query,
     };
     let login: Login = serde_json::from_slice(&body).map_err(|_| ApiError::missing("key"))?;
-    if !auth::admin_password(&context.settings, &request.headers, &login.key)? {
-        fail(context, &request).await;
+    if !is_password(context, &request, &login.key).await? {
         return Err(ApiError::unauthorized(
             "The administrator's key is wrong (variable home_access_key).",
         ));
     }
     let ports = context.ports();
     ports.delete(&throttle_name(&request)).await.map_err(failed)?;
-    let mut id = [0; 32];
+    let mut id = [0; ID_BYTES];
     ports.random(&mut id);
     let id = hex(&id);
     let now = context.started;
@@ -96,7 +116,7 @@ pub(super) async fn login<P: Ports>(
         last_seen_at: now.0,
     };
     ports
-        .set(&session_name(&id), &json_bytes(&stored)?)
+        .set(&session_name(context, &id), &json_bytes(&stored)?)
         .await
         .map_err(failed)?;
     note(
@@ -127,7 +147,11 @@ pub(super) async fn logout<P: Ports>(
         ));
     }
     if let Some(id) = auth::cookie(&request.headers, COOKIE) {
-        context.ports().delete(&session_name(id)).await.map_err(failed)?;
+        context
+            .ports()
+            .delete(&session_name(context, id))
+            .await
+            .map_err(failed)?;
     }
     let mut response = handlers::json(StatusCode::OK, &json!({ "ok": true }))?;
     let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
@@ -176,7 +200,7 @@ pub(super) async fn list<P: Ports>(
     request: &Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     let ports = context.ports();
-    let own = auth::cookie(&request.headers, COOKIE).map(session_name);
+    let own = auth::cookie(&request.headers, COOKIE).map(|id| session_name(context, id));
     let mut sessions = Vec::new();
     for name in ports.list().await.map_err(failed)? {
         let Some(id) = name.strip_prefix(SESSION_PREFIX) else {
@@ -202,18 +226,18 @@ pub(super) async fn list<P: Ports>(
 pub(super) async fn revoke<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
     #[derive(Deserialize)]
     struct Revoke {
-        ids: Vec<String>,
+        ids: super::selection::Many<String>,
     }
     let Revoke { ids } = super::selection::parse(&body)?;
-    for id in &ids {
+    for id in &ids.0 {
         context
             .ports()
             .delete(&format!("{SESSION_PREFIX}{id}"))
             .await
             .map_err(failed)?;
     }
-    note(context, "sessions_revoked", &format!("{} sessions", ids.len())).await;
-    handlers::json(StatusCode::OK, &json!({ "revoked": ids.len() }))
+    note(context, "sessions_revoked", &format!("{} sessions", ids.0.len())).await;
+    handlers::json(StatusCode::OK, &json!({ "revoked": ids.0.len() }))
 }
 
 /// Writes into the audit trail. A database that cannot be written now keeps nobody from signing in or out.
@@ -233,10 +257,13 @@ struct Session {
 struct Throttle {
     failures: u32,
     until: i64,
+    /// When it failed the last time.
+    #[serde(default)]
+    last: i64,
 }
 
 async fn session<P: Ports>(context: &Context<P>, id: &str) -> Result<Option<Session>, ApiError> {
-    let name = session_name(id);
+    let name = session_name(context, id);
     let Some(stored) = context.ports().get(&name).await.map_err(failed)? else {
         return Ok(None);
     };
@@ -282,6 +309,7 @@ async fn fail<P: Ports, B>(context: &Context<P>, request: &Request<B>) {
         .and_then(|stored| serde_json::from_slice(&stored).ok())
         .unwrap_or_default();
     throttle.failures = throttle.failures.saturating_add(1);
+    throttle.last = context.started.0;
     if throttle.failures >= FREE_FAILURES {
         let doublings = (throttle.failures - FREE_FAILURES).min(20);
         throttle.until = context.started.0 + (1000_i64 << doublings).min(MOST_WAIT_MS);
@@ -290,17 +318,44 @@ async fn fail<P: Ports, B>(context: &Context<P>, request: &Request<B>) {
         // A store that fails does not throttle; it does not open either, since the key was wrong.
         let _ = context.ports().set(&name, &bytes).await;
     }
+    if context.ports().seed().is_multiple_of(TIDY_ONE_IN) {
+        // Nothing hangs on it: the next one that fails tidies up as well.
+        let _ = tidy(context).await;
+    }
 }
 
+/// Whoever has one IPv6 address has all of its /64.
 fn throttle_name<B>(request: &Request<B>) -> String {
-    format!(
-        "throttle:{}",
-        auth::client_address(&request.headers).unwrap_or("unknown")
-    )
+    let address = auth::client_address(&request.headers).unwrap_or("unknown");
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(six)) => {
+            let [a, b, c, d, ..] = six.segments();
+            format!("{THROTTLE_PREFIX}{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Ok(IpAddr::V4(four)) => format!("{THROTTLE_PREFIX}{four}"),
+        Err(_) => format!("{THROTTLE_PREFIX}{address}"),
+    }
 }
 
-fn session_name(id: &str) -> String {
-    format!("{SESSION_PREFIX}{}", hex(&Sha256::digest(id)))
+/// Forgets addresses that have been quiet for a day: the store has no end of time of its own for anything.
+async fn tidy<P: Ports>(context: &Context<P>) -> Result<(), KeyValueError> {
+    let ports = context.ports();
+    for name in ports.list().await? {
+        if !name.starts_with(THROTTLE_PREFIX) {
+            continue;
+        }
+        let stored = ports.get(&name).await?.unwrap_or_default();
+        let throttle: Throttle = serde_json::from_slice(&stored).unwrap_or_default();
+        if context.started.since(UnixMillis(throttle.last)) > FORGET_MS {
+            ports.delete(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Changing the administrator's password ends all sessions: their names were made with the old one.
+fn session_name<P: Ports>(context: &Context<P>, id: &str) -> String {
+    format!("{SESSION_PREFIX}{}", hex(&context.settings.home_access_key.bind(id)))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -326,7 +381,11 @@ fn failed(error: KeyValueError) -> ApiError {
 
 /// The cookie's name, as older versions have it.
 const COOKIE: &str = "auth-key";
+const THROTTLE_PREFIX: &str = "throttle:";
+const FORGET_MS: i64 = 86_400_000;
+const TIDY_ONE_IN: u64 = 64;
 const SESSION_PREFIX: &str = "session:";
+const ID_BYTES: usize = 32;
 const SESSION_MS: i64 = 30 * 86_400_000;
 const SEEN_EVERY_MS: i64 = 60_000;
 const LOGIN_BYTES: usize = 4096;

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{MOST_KEYS, Wanted, check, store};
+use super::keys::{Wanted, check, store};
 use crate::{
     endpoint,
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{Query, api_type},
+        admin::selection::{MOST_AT_ONCE, Many, Query, api_type},
         read_body,
     },
     ports::{Ports, Request, Response},
@@ -109,14 +109,14 @@ pub(super) async fn import<P: Ports>(
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     let headers: HeaderMap = request.headers;
-    let body = read_body(&headers, request.body, context.settings.max_body_bytes).await?;
+    let body = read_body(context, &headers, request.body, context.settings.max_body_bytes).await?;
     let is_csv = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/csv"));
     let items = read(&body, is_csv)?;
-    if items.len() > MOST_KEYS {
+    if items.len() > MOST_AT_ONCE {
         return Err(ApiError::bad_request(format!(
-            "At most {MOST_KEYS} keys can be imported in one call."
+            "At most {MOST_AT_ONCE} keys can be imported in one call."
         )));
     }
     let wanted = items
@@ -133,10 +133,8 @@ pub(super) async fn import<P: Ports>(
 fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
     /// JSON's forms: a list, or a list below `keys`; each entry a key alone or with what is known of it.
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Json {
-        List(Vec<Entry>),
-        Below { keys: Vec<Entry> },
+    struct Below {
+        keys: Many<Entry>,
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -148,10 +146,19 @@ fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
     let text: Cow<'_, str> = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.starts_with(['[', '{']) {
-        let json: Json = serde_json::from_str(text).map_err(|_| {
-            malformed("its JSON is neither a list of keys nor one of objects with an 'api_key'".to_owned())
+        let entries = if text.starts_with('[') {
+            serde_json::from_str(text)
+        } else {
+            serde_json::from_str(text).map(|below: Below| below.keys)
+        };
+        let Many(entries) = entries.map_err(|error| {
+            // The message may quote a key: the position alone is told.
+            malformed(format!(
+                "its JSON is neither a list of keys nor one of objects with an 'api_key', or has more than {MOST_AT_ONCE} (line {}, column {})",
+                error.line(),
+                error.column()
+            ))
         })?;
-        let (Json::List(entries) | Json::Below { keys: entries }) = json;
         return Ok(entries
             .into_iter()
             .map(|entry| match entry {
@@ -167,6 +174,7 @@ fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
         // The position alone is told: a line that cannot be read may hold a key.
         return csv::Reader::from_reader(text.as_bytes())
             .deserialize()
+            .take(MOST_AT_ONCE + 1)
             .enumerate()
             .map(|(number, item)| item.map_err(|_| malformed(format!("line {} of the CSV is malformed", number + 2))))
             .collect();
@@ -174,6 +182,7 @@ fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
     let words = text.split(|letter: char| letter.is_whitespace() || ",;".contains(letter));
     Ok(words
         .filter(|word| !word.is_empty())
+        .take(MOST_AT_ONCE + 1)
         .map(|word| Item {
             api_key: word.to_owned(),
             ..Item::default()
