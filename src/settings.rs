@@ -174,7 +174,7 @@ impl Settings {
 }
 
 /// The names of the variables that the component reads, in the order of the documentation; `true` marks secrets.
-pub const NAMES: [(&str, bool); 21] = [
+pub const NAMES: &[(&str, bool)] = &[
     ("auth_key", true),
     ("home_access_key", true),
     ("forward_client_key_enabled", false),
@@ -363,7 +363,7 @@ impl<'a> Reader<'a> {
 const DEFAULT_TRACE_URL: &str = "https://www.cloudflare.com/cdn-cgi/trace";
 
 /// What spin.toml puts in place of what the operator does not set, where that is not empty.
-const DEFAULTS: [(&str, &str); 19] = [
+const DEFAULTS: &[(&str, &str)] = &[
     ("auth_key", DEFAULT_AUTH_KEY),
     ("home_access_key", DEFAULT_HOME_ACCESS_KEY),
     ("forward_client_key_enabled", "false"),
