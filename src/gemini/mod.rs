@@ -1,3 +1,4 @@
-//! The shapes of Gemini's API, and nothing of what they mean elsewhere.
+//! Gemini's API on the wire: shapes only.
 
+pub mod request;
 pub mod response;
