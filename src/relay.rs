@@ -17,7 +17,11 @@ use crate::{
     pool::{self, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
     ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
     redact::{redact, scrub},
-    store::{self, Database, pool::Source},
+    store::{
+        self, Database,
+        hand::Source,
+        upkeep::{Marks, TIDY},
+    },
     vault::Vault,
 };
 
@@ -180,6 +184,8 @@ struct State<P: Ports> {
     source: RefCell<Source>,
     counters: RefCell<Counters>,
     flush_waits: Cell<bool>,
+    /// When upkeep was done last, as of the last draw.
+    marks: Cell<Marks>,
     /// What the last attempt to write said.
     fault: RefCell<Option<String>>,
 }
@@ -194,6 +200,7 @@ impl<P: Ports> Relay<P> {
             source: RefCell::default(),
             counters: RefCell::default(),
             flush_waits: Cell::new(false),
+            marks: Cell::default(),
             fault: RefCell::default(),
         }))
     }
@@ -235,7 +242,9 @@ impl<P: Ports> Relay<P> {
     /// What a draw would give now. Nothing is leased or remembered.
     pub async fn preview(&self, draw: &pool::Draw) -> Result<pool::Drawn, SqlError> {
         let source = self.0.source.borrow().clone();
-        store::pool::draw(&self.0.database, draw, &source, 0, self.0.ports.now()).await
+        let now = self.0.ports.now();
+        let (drawn, _) = store::hand::draw(&self.0.database, draw, &source, 0, pool::HAND, now).await?;
+        Ok(drawn)
     }
 
     /// Walks the pool until a key serves or nobody can.
@@ -368,11 +377,16 @@ impl<P: Ports> Relay<P> {
     /// Now and then one instance takes it upon itself to tidy up old rows. Spin has no alarms: traffic has to do.
     async fn tidy(&self, now: UnixMillis) {
         let database = &self.0.database;
-        let is_mine = self.0.ports.seed().is_multiple_of(64)
-            && store::pool::claim_sweep(database, TIDY_EVERY_MS, now)
-                .await
-                .unwrap_or(false);
-        if is_mine && let Err(error) = store::pool::prune(database, now).await {
+        let marks = self.0.marks.get();
+        if now.since(marks.tidy) < TIDY_EVERY_MS {
+            return;
+        }
+        // Whoever gets it, it is not asked for again before it is due again.
+        self.0.marks.set(Marks { tidy: now, ..marks });
+        let is_mine = store::upkeep::claim(database, TIDY, TIDY_EVERY_MS, now)
+            .await
+            .unwrap_or(false);
+        if is_mine && let Err(error) = store::upkeep::prune(database, now).await {
             self.0
                 .ports
                 .log(&format!("level=warn event=prune_failed error={:?}", error.to_string()));
@@ -405,14 +419,19 @@ impl<P: Ports> Relay<P> {
         if let Some(lease) = walk.take_preferred() {
             return Ok(lease);
         }
-        for _ in 0..MOST_DRAWS {
+        let mut draws = 0;
+        loop {
             let now = self.0.ports.now();
             let leased = self.0.pool.borrow_mut().lease(target, walk, now, self.0.ports.seed());
-            let draw = match leased {
+            let (draw, size) = match leased {
+                // The pool does not lease a key again that another request is trying: this ends.
+                Leased::Key(lease) if lease.key.half_open && !self.may_probe(&lease, now).await => continue,
                 Leased::Key(lease) => return Ok(lease),
                 Leased::Exhausted(why) => return Err(Nobody::Exhausted(why)),
-                Leased::NeedHand(draw) => draw,
+                Leased::NeedHand(..) if draws >= MOST_DRAWS => return Err(Nobody::Exhausted(Exhausted::AllTried)),
+                Leased::NeedHand(draw, size) => (draw, size),
             };
+            draws += 1;
             if walk.tried_any() {
                 // The database has to know of the keys that failed, or it would deal them again.
                 self.flush().await;
@@ -423,17 +442,26 @@ impl<P: Ports> Relay<P> {
                 None => (self.0.ports.seed() >> 33) as i64,
             };
             let source = self.0.source.borrow().clone();
-            let drawn = store::pool::draw(&self.0.database, &draw, &source, start, now).await;
+            let drawn = store::hand::draw(&self.0.database, &draw, &source, start, size, now).await;
             let now = self.0.ports.now();
             let mut pool = self.0.pool.borrow_mut();
             match drawn {
-                Ok(drawn) => pool.deal(draw, drawn, now),
+                Ok((drawn, marks)) => {
+                    self.0.marks.set(marks);
+                    pool.deal(draw, drawn, now);
+                }
                 // What was drawn before goes on serving while the database is out of reach.
                 Err(_) if pool.keep_hand(&draw, now) => {}
                 Err(error) => return Err(Nobody::Database(error)),
             }
         }
-        Err(Nobody::Exhausted(Exhausted::AllTried))
+    }
+
+    /// Whether a half-open key may be tried: one request of one instance tries it. While the database cannot be written each
+    /// instance decides for itself.
+    async fn may_probe(&self, lease: &Lease, now: UnixMillis) -> bool {
+        let claimed = store::hand::claim_probe(&self.0.database, lease.key.id, now).await;
+        claimed.unwrap_or(true)
     }
 
     async fn try_key<A: Attempt<P>>(&self, lease: &Lease, walk: &mut Walk, attempt: &mut A) -> Tried<A::Output> {

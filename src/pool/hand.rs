@@ -13,12 +13,27 @@ use crate::{classify::Fault, ports::UnixMillis};
 /// What a draw from the database gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
-    /// The keys, at most [`HAND`].
+    /// The keys, at most as many as were asked for.
     pub keys: Vec<Candidate>,
+    /// How many were asked for.
+    pub size: usize,
     /// Of the pool that they were drawn from.
     pub census: Census,
     /// Whether some of the keys have a rest behind them that is still written down.
     pub rested: bool,
+    /// Endpoints that rest for the model, or did so just now.
+    pub storms: Vec<StormMark>,
+}
+
+/// An endpoint's rest for a model, as all instances know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StormMark {
+    /// Its base URL.
+    pub endpoint: Rc<str>,
+    /// Until then.
+    pub until: UnixMillis,
+    /// How often in a row.
+    pub strikes: u32,
 }
 
 /// What is known of a whole pool.
@@ -37,6 +52,7 @@ pub(super) struct Hand {
     keys: Vec<Rc<Candidate>>,
     /// Of each tier: where it ends, and the sum of the weights up to each of its keys.
     tiers: Vec<Tier>,
+    size: usize,
     pub(super) census: Census,
     pub(super) drawn_at: UnixMillis,
 }
@@ -69,6 +85,7 @@ impl Hand {
         Self {
             keys,
             tiers,
+            size: drawn.size,
             census: drawn.census,
             drawn_at: now,
         }
@@ -84,7 +101,7 @@ impl Hand {
 
     /// Whether the pool may have keys that are not in the hand.
     pub(super) const fn is_partial(&self) -> bool {
-        self.keys.len() >= HAND
+        self.size > 0 && self.keys.len() >= self.size
     }
 
     /// At random, each key by its weight. A few throws of the dice hit a key that may serve unless most of the tier rests;
@@ -165,6 +182,10 @@ impl Hand {
 
 /// How many keys a hand holds at most.
 pub const HAND: usize = 256;
+
+/// How many keys the first hand of an instance holds. An instance may be gone after a hundred requests: reading more than
+/// they need costs them more than they do.
+pub const FIRST_HAND: usize = 64;
 
 /// How often the dice are thrown before a tier is gone through.
 const THROWS: u32 = 8;

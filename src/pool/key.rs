@@ -61,6 +61,10 @@ pub struct Candidate {
     pub half_open: bool,
     /// When any request last used it, as far as the database knows.
     pub last_used_at: UnixMillis,
+    /// How often in a row it was limited for this model without being told for how long.
+    pub strikes: u32,
+    /// When all of this was read.
+    pub read_at: UnixMillis,
 }
 
 impl Candidate {
@@ -78,6 +82,8 @@ impl Candidate {
             opened: 0,
             half_open: false,
             last_used_at: UnixMillis(0),
+            strikes: 0,
+            read_at: UnixMillis(0),
         }
     }
 }

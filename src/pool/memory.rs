@@ -13,6 +13,8 @@ pub(super) struct Memory {
     /// The same of whole projects.
     projects: HashMap<Rc<str>, Vec<Rested>>,
     health: HashMap<KeyId, Health>,
+    /// How many keys are remembered before what is over is cleared away.
+    bound: usize,
 }
 
 #[derive(Debug)]
@@ -26,13 +28,31 @@ struct Rested {
 
 #[derive(Debug, Default)]
 struct Health {
-    /// Failures on top of those in the hand; `None` once a success has set them to nought.
-    failures: Option<u32>,
-    healed: bool,
+    failures: u32,
+    /// When the last of them was.
+    failed_at: UnixMillis,
+    healed_at: Option<UnixMillis>,
     opened: u32,
     used: u64,
     probed_at: Option<UnixMillis>,
     strikes: Vec<(Box<str>, u32, UnixMillis)>,
+}
+
+impl Health {
+    /// Failures in a row, and how often the circuit has opened in a row: what was read of the key, and what has happened
+    /// since.
+    fn counts(&self, key: &Candidate) -> (u32, u32) {
+        let read = if self.healed_at.is_some_and(|at| at >= key.read_at) {
+            (0, 0)
+        } else {
+            (key.failed_count, key.opened)
+        };
+        // By now the database knows of the instance's own failures, and of the others' successes.
+        if key.read_at.since(self.failed_at) > SETTLED_MS {
+            return read;
+        }
+        (read.0.max(self.failures), read.1.max(self.opened))
+    }
 }
 
 impl Memory {
@@ -43,6 +63,9 @@ impl Memory {
 
     /// Until when a key rests for a model, and why.
     pub(super) fn rest_of(&self, key: &Candidate, model: &str, now: UnixMillis) -> Option<(UnixMillis, Fault)> {
+        if self.rests.is_empty() && self.projects.is_empty() {
+            return None;
+        }
         let own = self.rests.get(&key.id).into_iter().flatten();
         let family = key
             .project
@@ -57,95 +80,83 @@ impl Memory {
     }
 
     /// Lets a key rest; a rest is never shortened.
-    pub(super) fn rest(&mut self, key: KeyId, model: &str, until: UnixMillis, fault: Fault) {
-        self.bound();
+    pub(super) fn rest(&mut self, key: KeyId, model: &str, until: UnixMillis, fault: Fault, now: UnixMillis) {
+        self.bound(now);
         lengthen(self.rests.entry(key).or_default(), model, until, fault, false);
     }
 
     /// The same, for a time that was guessed.
-    pub(super) fn rest_guessed(&mut self, key: KeyId, model: &str, until: UnixMillis, fault: Fault) {
-        self.bound();
+    pub(super) fn rest_guessed(&mut self, key: KeyId, model: &str, until: UnixMillis, fault: Fault, now: UnixMillis) {
+        self.bound(now);
         lengthen(self.rests.entry(key).or_default(), model, until, fault, true);
     }
 
-    /// Lets a key rest and all of its project with it.
-    pub(super) fn rest_family(
-        &mut self,
-        key: KeyId,
-        project: Option<&Rc<str>>,
-        model: &str,
-        until: UnixMillis,
-        fault: Fault,
-    ) {
-        self.rest(key, model, until, fault);
-        if let Some(project) = project {
-            lengthen(
-                self.projects.entry(Rc::clone(project)).or_default(),
-                model,
-                until,
-                fault,
-                false,
-            );
-        }
+    /// Lets all keys of a project rest.
+    pub(super) fn rest_family(&mut self, project: &Rc<str>, model: &str, until: UnixMillis, fault: Fault) {
+        let rests = self.projects.entry(Rc::clone(project)).or_default();
+        lengthen(rests, model, until, fault, false);
     }
 
-    /// Takes back the guessed rests for a model.
-    pub(super) fn pardon(&mut self, model: &str, now: UnixMillis) {
-        for rests in self.rests.values_mut() {
-            rests.retain(|rest| rest.until > now && !(rest.guessed && *rest.model == *model));
+    /// Takes back what was guessed of keys for a model.
+    pub(super) fn pardon(&mut self, keys: &[KeyId], model: &str) {
+        for key in keys {
+            if let Some(rests) = self.rests.get_mut(key) {
+                rests.retain(|rest| !(rest.guessed && *rest.model == *model));
+            }
+            if let Some(health) = self.health.get_mut(key) {
+                health.strikes.retain(|(struck, ..)| **struck != *model);
+            }
         }
     }
 
     /// How often a key has been struck for a model before; the count starts anew after half an hour.
-    pub(super) fn strike(&mut self, key: KeyId, model: &str, now: UnixMillis) -> u32 {
-        let strikes = &mut self.health.entry(key).or_default().strikes;
-        strikes.retain(|(_, _, at)| now.since(*at) < STRIKES_MEMORY_MS);
+    pub(super) fn strike(&mut self, key: &Candidate, model: &str, now: UnixMillis) -> u32 {
+        self.bound(now);
+        let strikes = &mut self.health.entry(key.id).or_default().strikes;
+        strikes.retain(|(_, _, at)| now.since(*at) < STRIKES_MS);
         if let Some((_, count, at)) = strikes.iter_mut().find(|(struck, ..)| **struck == *model) {
-            *count += 1;
+            *count = count.saturating_add(1).max(key.strikes);
             *at = now;
             return *count;
         }
-        strikes.push((Box::from(model), 0, now));
-        0
+        strikes.push((Box::from(model), key.strikes, now));
+        key.strikes
     }
 
     /// Counts a failure. When it opens the circuit, tells how often that has happened in a row before.
-    pub(super) fn failure(&mut self, key: &Candidate, most: u32) -> Option<u32> {
+    pub(super) fn failure(&mut self, key: &Candidate, most: u32, now: UnixMillis) -> Option<u32> {
+        self.bound(now);
         let health = self.health.entry(key.id).or_default();
-        let failures = health
-            .failures
-            .get_or_insert(if health.healed { 0 } else { key.failed_count });
-        *failures += 1;
+        let (failures, opened) = health.counts(key);
+        health.failures = failures.saturating_add(1);
+        health.failed_at = now;
+        health.opened = opened;
         health.probed_at = None;
-        let opened = health.opened.max(if health.healed { 0 } else { key.opened });
-        if *failures < most && !key.half_open {
+        if health.failures < most && !key.half_open {
             return None;
         }
-        health.opened = opened + 1;
+        health.opened = opened.saturating_add(1);
         Some(opened)
     }
 
     /// Counts a success; whether the database has to learn that the key is well again.
-    pub(super) fn heal(&mut self, key: &Candidate) -> bool {
+    pub(super) fn heal(&mut self, key: &Candidate, now: UnixMillis) -> bool {
         let Some(health) = self.health.get_mut(&key.id) else {
             return key.failed_count > 0 || key.half_open;
         };
-        let was_ill = health
-            .failures
-            .map_or(!health.healed && (key.failed_count > 0 || key.half_open), |count| {
-                count > 0
-            });
-        health.failures = None;
-        health.healed = true;
+        let is_news = health.healed_at.is_none_or(|at| at < key.read_at);
+        let was_ill = health.counts(key) != (0, 0) || (key.half_open && is_news);
+        health.failures = 0;
         health.opened = 0;
+        health.healed_at = Some(now);
         health.probed_at = None;
         was_ill
     }
 
-    /// Whether a request is trying a half-open key just now.
-    pub(super) fn is_probed(&self, key: KeyId, now: UnixMillis) -> bool {
-        let probed_at = self.health.get(&key).and_then(|health| health.probed_at);
-        probed_at.is_some_and(|at| now.since(at) < PROBE_MS)
+    /// Until when a half-open key is left to the request that is trying it just now.
+    pub(super) fn probed_until(&self, key: KeyId, now: UnixMillis) -> Option<UnixMillis> {
+        let until = self.health.get(&key)?.probed_at?.plus(PROBE_MS);
+        Some(until).filter(|until| *until > now)
     }
 
     /// A request tries a half-open key.
@@ -165,23 +176,28 @@ impl Memory {
         self.health.get(&key).map_or(0, |health| health.used)
     }
 
-    /// Forgets everything once it is too much: what matters has been written.
-    fn bound(&mut self) {
-        if self.rests.len() > MAX_KEYS || self.projects.len() > MAX_KEYS || self.health.len() > MAX_KEYS {
-            *self = Self::default();
+    /// Clears away what is over once there is much of it. A rest that goes on is never forgotten: there is at most one of each
+    /// key and model that has failed.
+    fn bound(&mut self, now: UnixMillis) {
+        if self.rests.len() + self.projects.len() + self.health.len() <= self.bound.max(MAX_KEYS) {
+            return;
         }
+        for rests in self.rests.values_mut().chain(self.projects.values_mut()) {
+            rests.retain(|rest| rest.until > now);
+        }
+        self.rests.retain(|_, rests| !rests.is_empty());
+        self.projects.retain(|_, rests| !rests.is_empty());
+        self.health.clear();
+        self.bound = 2 * (self.rests.len() + self.projects.len());
     }
 }
 
 fn lengthen(rests: &mut Vec<Rested>, model: &str, until: UnixMillis, fault: Fault, guessed: bool) {
-    if let Some(rest) = rests.iter_mut().find(|rest| *rest.model == *model) {
+    let same = |rest: &&mut Rested| *rest.model == *model && rest.guessed == guessed;
+    if let Some(rest) = rests.iter_mut().find(same) {
         if until > rest.until {
-            *rest = Rested {
-                until,
-                fault,
-                guessed,
-                model: std::mem::take(&mut rest.model),
-            };
+            rest.until = until;
+            rest.fault = fault;
         }
         return;
     }
@@ -193,11 +209,14 @@ fn lengthen(rests: &mut Vec<Rested>, model: &str, until: UnixMillis, fault: Faul
     });
 }
 
-/// How long a half-open key waits for the outcome of its one request before another may try it.
-const PROBE_MS: i64 = 30_000;
+/// How long a half-open key is left to its one request before another may try it.
+pub(super) const PROBE_MS: i64 = 30_000;
 
 /// How long a strike counts.
-const STRIKES_MEMORY_MS: i64 = 1_800_000;
+pub(super) const STRIKES_MS: i64 = 1_800_000;
 
-/// How many keys one instance remembers things of.
+/// When what this instance has learnt is surely written.
+const SETTLED_MS: i64 = 2000;
+
+/// How many keys one instance remembers things of before it clears away what is over.
 const MAX_KEYS: usize = 20_000;

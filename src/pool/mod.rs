@@ -13,7 +13,7 @@ mod storm;
 pub mod usage;
 mod walk;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{cell::Cell, collections::HashMap, rc::Rc};
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
@@ -25,7 +25,7 @@ use self::{
     usage::{Tokens, Usage},
 };
 pub use self::{
-    hand::{Census, Drawn, HAND},
+    hand::{Census, Drawn, FIRST_HAND, HAND, StormMark},
     walk::{Step, Walk},
 };
 use crate::{
@@ -48,8 +48,18 @@ pub struct Settings {
     pub pool_ttl_ms: i64,
     /// How many consecutive failures open a key's circuit.
     pub circuit_failures: u32,
+    /// How long an open circuit lets its key rest, doubled each time it opens again.
+    pub circuit_rest_ms: i64,
+    /// The longest of these rests.
+    pub circuit_rest_max_ms: i64,
     /// How many keys of an endpoint have to be rate-limited at once to make a storm.
     pub storm_keys: usize,
+    /// What counts as at once.
+    pub storm_window_ms: i64,
+    /// How long the endpoint rests then, doubled each time the storm comes again.
+    pub storm_rest_ms: i64,
+    /// The longest of these rests.
+    pub storm_rest_max_ms: i64,
 }
 
 impl Default for Settings {
@@ -61,7 +71,12 @@ impl Default for Settings {
             overload_retries: 2,
             pool_ttl_ms: 1000,
             circuit_failures: 10,
+            circuit_rest_ms: 30_000,
+            circuit_rest_max_ms: 600_000,
             storm_keys: 5,
+            storm_window_ms: 5000,
+            storm_rest_ms: 2000,
+            storm_rest_max_ms: 60_000,
         }
     }
 }
@@ -160,8 +175,8 @@ pub struct Lease {
 pub enum Leased {
     /// Use this key.
     Key(Lease),
-    /// Draw this hand, [`Pool::deal`] it and ask again.
-    NeedHand(Draw),
+    /// Draw this hand of at most so many keys, [`Pool::deal`] it and ask again.
+    NeedHand(Draw, usize),
     /// Nobody can serve.
     Exhausted(Exhausted),
 }
@@ -249,6 +264,8 @@ pub enum Write {
         until: UnixMillis,
         /// How often in a row.
         strikes: u32,
+        /// Keys whose rests for the model were guessed and are taken back.
+        pardoned: Vec<KeyId>,
     },
     /// Rests that are over are cleared away.
     Wake(UnixMillis),
@@ -270,7 +287,7 @@ pub struct Pool {
     storms: Storms,
     usage: Usage,
     writes: Vec<Write>,
-    rotor: usize,
+    rotor: Cell<usize>,
 }
 
 impl Pool {
@@ -296,22 +313,21 @@ impl Pool {
     /// Chooses a key that may serve now and that `walk` has not tried.
     pub fn lease(&mut self, target: &Target, walk: &Walk, now: UnixMillis, seed: u64) -> Leased {
         let mut draw = self.draw(target);
-        let fresh = |hand: &Hand| hand.is_fresh(now, self.settings.pool_ttl_ms);
-        let mut hand = match self.hands.get(&draw) {
-            Some(hand) if fresh(hand) => hand,
-            _ => return Leased::NeedHand(draw),
+        let mut hand = match self.fresh_hand(&draw, now) {
+            Ok(hand) => hand,
+            Err(size) => return Leased::NeedHand(draw, size),
         };
         // A group that has no keys of its own uses the default group's.
         if hand.census.keys == 0 && !draw.group.is_empty() {
             draw.group = Rc::from("");
-            hand = match self.hands.get(&draw) {
-                Some(hand) if fresh(hand) => hand,
-                _ => return Leased::NeedHand(draw),
+            hand = match self.fresh_hand(&draw, now) {
+                Ok(hand) => hand,
+                Err(size) => return Leased::NeedHand(draw, size),
             };
         }
         let may_serve = |key: &Candidate| {
             // A circuit that is half-open lets one request through.
-            let probed = key.half_open && self.memory.is_probed(key.id, now);
+            let probed = key.half_open && self.memory.probed_until(key.id, now).is_some();
             let storm = self.storms.until(&key.base_url, &target.model, now);
             !walk.has_tried(key.id) && !self.memory.rests(key, &target.model, now) && storm.is_none() && !probed
         };
@@ -322,12 +338,11 @@ impl Pool {
             (Selection::Random | Selection::Sticky, _) => hand.random(&mut rng, may_serve),
             (Selection::RoundRobin, _) => {
                 // Instances begin at different places, or short-lived ones would all use the first keys.
-                self.rotor = if self.rotor == 0 {
-                    rng.random_range(1..1 << 20)
-                } else {
-                    self.rotor + 1
-                };
-                hand.round_robin(self.rotor, may_serve)
+                self.rotor.set(match self.rotor.get() {
+                    0 => rng.random_range(1..1 << 20),
+                    rotor => rotor + 1,
+                });
+                hand.round_robin(self.rotor.get(), may_serve)
             }
             (Selection::LeastUsed, _) => hand.least_used(|key| self.memory.used(key.id), may_serve),
         };
@@ -343,13 +358,16 @@ impl Pool {
         }
         // The hand was a part of the pool: there may be others, once the database knows what this instance has learnt.
         if hand.is_partial() && walk.may_redraw() {
-            return Leased::NeedHand(draw);
+            return Leased::NeedHand(draw, HAND);
         }
         Leased::Exhausted(self.exhausted(hand, target, walk, now))
     }
 
     /// Takes a hand in.
     pub fn deal(&mut self, draw: Draw, drawn: Drawn, now: UnixMillis) {
+        for mark in &drawn.storms {
+            self.storms.learn(mark, &draw.model);
+        }
         if self.hands.len() >= MAX_HANDS && !self.hands.contains_key(&draw) {
             let oldest = self
                 .hands
@@ -376,7 +394,7 @@ impl Pool {
     /// An attempt succeeded.
     pub fn succeeded(&mut self, lease: &Lease, tokens: Tokens, latency_ms: i64, now: UnixMillis) {
         self.usage.success(lease.key.id, &lease.model, tokens, latency_ms, now);
-        if self.memory.heal(&lease.key) {
+        if self.memory.heal(&lease.key, now) {
             self.writes.push(Write::Healthy(lease.key.id));
         }
         self.storms.over(&lease.key.base_url, &lease.model, now);
@@ -390,7 +408,7 @@ impl Pool {
         let rule = judgement.rule;
         match judgement.rest {
             Rest::Dead => {
-                self.memory.rest(id, "", UnixMillis(i64::MAX), judgement.fault);
+                self.memory.rest(id, "", UnixMillis(i64::MAX), judgement.fault, now);
                 self.writes.push(Write::Dead {
                     key: id,
                     rule,
@@ -399,8 +417,10 @@ impl Pool {
             }
             Rest::Key(ms) => {
                 let until = now.plus(ms);
-                self.memory
-                    .rest_family(id, project.as_ref(), "", until, judgement.fault);
+                self.memory.rest(id, "", until, judgement.fault, now);
+                if let Some(project) = &project {
+                    self.memory.rest_family(project, "", until, judgement.fault);
+                }
                 self.writes.push(Write::KeyRests {
                     key: id,
                     project,
@@ -409,31 +429,38 @@ impl Pool {
                     message: message.to_owned(),
                 });
             }
-            Rest::Model(ms) => self.model_rests(lease, project, now.plus(ms), judgement, 0, message),
+            Rest::Model(ms) => self.model_rests(lease, project, now.plus(ms), judgement, message, now),
             Rest::ModelUntilMidnight => {
-                self.model_rests(lease, project, cooldown::next_quota_day(now), judgement, 0, message);
+                self.model_rests(lease, project, cooldown::next_quota_day(now), judgement, message, now);
             }
             Rest::ModelDoubling(base, most) => {
-                let strikes = self.memory.strike(id, &lease.model, now);
+                let strikes = self.memory.strike(key, &lease.model, now);
                 let until = now.plus(cooldown::doubled(base, most, strikes));
-                self.model_rests(lease, project, until, judgement, strikes + 1, message);
+                // Nobody has said how long: that is not held against a whole project.
+                self.memory.rest_guessed(id, &lease.model, until, judgement.fault, now);
+                self.push_model_rests(lease, None, until, rule, strikes.saturating_add(1), message);
             }
             Rest::None => self.count_failure(key, judgement.fault, message, now),
         }
         if judgement.fault == Fault::RateLimit
-            && let Some((until, strikes)) =
+            && let Some((limited, until, strikes)) =
                 self.storms
-                    .rate_limited(&key.base_url, &lease.model, id, self.settings.storm_keys, now)
+                    .rate_limited(&key.base_url, &lease.model, id, &self.settings, now)
         {
             // The endpoint is what is limited, not these keys: rests that were only guessed are taken back.
-            self.memory.pardon(&lease.model, now);
+            self.memory.pardon(&limited, &lease.model);
             let (endpoint, model) = (Rc::clone(&key.base_url), Rc::clone(&lease.model));
-            self.writes.retain(|write| !matches!(write, Write::ModelRests { model: rested, strikes, .. } if *strikes > 0 && *rested == model));
+            let is_guess = |write: &Write| {
+                matches!(write, Write::ModelRests { key, model: rested, strikes, .. }
+                    if *strikes > 0 && *rested == model && limited.contains(key))
+            };
+            self.writes.retain(|write| !is_guess(write));
             self.writes.push(Write::Storm {
                 endpoint,
                 model,
                 until,
                 strikes,
+                pardoned: limited,
             });
         }
     }
@@ -487,6 +514,15 @@ impl Pool {
         self.hands.values().map(|hand| now.since(hand.drawn_at)).max()
     }
 
+    /// The hand, or of how many keys one is to be drawn: the first of an instance is a small one.
+    fn fresh_hand(&self, draw: &Draw, now: UnixMillis) -> Result<&Hand, usize> {
+        match self.hands.get(draw) {
+            Some(hand) if hand.is_fresh(now, self.settings.pool_ttl_ms) => Ok(hand),
+            Some(_) => Err(HAND),
+            None => Err(FIRST_HAND),
+        }
+    }
+
     fn draw(&self, target: &Target) -> Draw {
         let sticky = target
             .sticky
@@ -510,7 +546,11 @@ impl Pool {
                     .storms
                     .until(&key.base_url, &target.model, now)
                     .map(|until| (until, Fault::RateLimit));
-                self.memory.rest_of(key, &target.model, now).or(storm)
+                let probed = || {
+                    let until = self.memory.probed_until(key.id, now).filter(|_| key.half_open)?;
+                    Some((until, Fault::Overload))
+                };
+                self.memory.rest_of(key, &target.model, now).or(storm).or_else(probed)
             });
         let soonest = known
             .chain(hand.census.soonest)
@@ -524,29 +564,39 @@ impl Pool {
         }
     }
 
+    /// A rest of a length that the provider has told.
     fn model_rests(
         &mut self,
         lease: &Lease,
         project: Option<Rc<str>>,
         until: UnixMillis,
         judgement: &Judgement,
+        message: &str,
+        now: UnixMillis,
+    ) {
+        self.memory
+            .rest(lease.key.id, &lease.model, until, judgement.fault, now);
+        if let Some(project) = &project {
+            self.memory.rest_family(project, &lease.model, until, judgement.fault);
+        }
+        self.push_model_rests(lease, project, until, judgement.rule, 0, message);
+    }
+
+    fn push_model_rests(
+        &mut self,
+        lease: &Lease,
+        project: Option<Rc<str>>,
+        until: UnixMillis,
+        rule: &'static str,
         strikes: u32,
         message: &str,
     ) {
-        let id = lease.key.id;
-        if strikes > 0 {
-            self.memory.rest_guessed(id, &lease.model, until, judgement.fault);
-        } else {
-            self.memory
-                .rest_family(id, project.as_ref(), &lease.model, until, judgement.fault);
-        }
         self.writes.push(Write::ModelRests {
-            key: id,
-            // A guess is not held against a whole project.
-            project: project.filter(|_| strikes == 0),
+            key: lease.key.id,
+            project,
             model: Rc::clone(&lease.model),
             until,
-            rule: judgement.rule,
+            rule,
             strikes,
             message: message.to_owned(),
         });
@@ -563,13 +613,15 @@ impl Pool {
             key: key.id,
             message: message.to_owned(),
         });
-        if let Some(opened) = self.memory.failure(key, self.settings.circuit_failures) {
-            let until = now.plus(cooldown::doubled(CIRCUIT_REST_MS, CIRCUIT_MOST_MS, opened));
-            self.memory.rest(key.id, "", until, fault);
+        let settings = &self.settings;
+        if let Some(opened) = self.memory.failure(key, settings.circuit_failures, now) {
+            let rest = cooldown::doubled(settings.circuit_rest_ms, settings.circuit_rest_max_ms, opened);
+            let until = now.plus(rest);
+            self.memory.rest(key.id, "", until, fault, now);
             self.writes.push(Write::Opened {
                 key: key.id,
                 until,
-                opened: opened + 1,
+                opened: opened.saturating_add(1),
             });
         }
     }
@@ -588,6 +640,12 @@ impl Pool {
     }
 }
 
+/// How long a half-open key is left to its one request.
+pub const PROBE_MS: i64 = memory::PROBE_MS;
+
+/// How long a strike counts: how often in a row a key was limited without being told for how long.
+pub const STRIKES_MS: i64 = memory::STRIKES_MS;
+
 /// The shortest time for which a hand is trusted.
 const LEAST_TTL_MS: i64 = 20;
 
@@ -599,6 +657,3 @@ const MAX_WRITES: usize = 10_000;
 
 /// In how many parts the random order of a pool is cut for sticky selection.
 const BUCKETS: u8 = 64;
-
-const CIRCUIT_REST_MS: i64 = 30_000;
-const CIRCUIT_MOST_MS: i64 = 600_000;

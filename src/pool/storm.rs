@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use super::{cooldown::doubled, key::KeyId};
+use super::{Settings, cooldown::doubled, hand::StormMark, key::KeyId};
 use crate::ports::UnixMillis;
 
 #[derive(Debug, Default)]
@@ -27,36 +27,49 @@ impl Storms {
         storm.until.filter(|until| *until > now)
     }
 
-    /// A key was rate-limited. When that makes a storm, tells how long it lasts and how often it has come in a row.
+    /// What other instances have found out.
+    pub(super) fn learn(&mut self, mark: &StormMark, model: &Rc<str>) {
+        let storm = self.storm(&mark.endpoint, model);
+        if storm.until.is_none_or(|until| until < mark.until) {
+            storm.until = Some(mark.until);
+            storm.strikes = storm.strikes.max(mark.strikes);
+        }
+    }
+
+    /// A key was rate-limited. When that makes a storm, tells which keys have made it, how long it lasts and how often it has
+    /// come in a row.
     pub(super) fn rate_limited(
         &mut self,
         endpoint: &Rc<str>,
         model: &Rc<str>,
         key: KeyId,
-        most: usize,
+        settings: &Settings,
         now: UnixMillis,
-    ) -> Option<(UnixMillis, u32)> {
-        if self.0.len() > MAX_STORMS {
-            self.0.clear();
-        }
-        let storm = self.0.entry((Rc::clone(endpoint), Rc::clone(model))).or_default();
+    ) -> Option<(Vec<KeyId>, UnixMillis, u32)> {
+        let storm = self.storm(endpoint, model);
         if storm.until.is_some_and(|until| until > now) {
             return None;
         }
         storm
             .limited
-            .retain(|(other, at)| *other != key && now.since(*at) < WINDOW_MS);
+            .retain(|(other, at)| *other != key && now.since(*at) < settings.storm_window_ms);
         storm.limited.push((key, now));
         // After a storm one limited key is enough: the endpoint is half-open.
-        let half_open = storm.until.is_some_and(|until| now.since(until) < WINDOW_MS);
-        if storm.limited.len() < most && !half_open {
+        let half_open = storm
+            .until
+            .is_some_and(|until| now.since(until) < settings.storm_window_ms);
+        if storm.limited.len() < settings.storm_keys && !half_open {
             return None;
         }
-        let until = now.plus(doubled(REST_MS, MOST_MS, storm.strikes));
-        storm.strikes += 1;
+        let until = now.plus(doubled(
+            settings.storm_rest_ms,
+            settings.storm_rest_max_ms,
+            storm.strikes,
+        ));
+        storm.strikes = storm.strikes.saturating_add(1);
         storm.until = Some(until);
-        storm.limited.clear();
-        Some((until, storm.strikes))
+        let limited = std::mem::take(&mut storm.limited);
+        Some((limited.into_iter().map(|(key, _)| key).collect(), until, storm.strikes))
     }
 
     /// A request succeeded: the endpoint is well.
@@ -73,9 +86,14 @@ impl Storms {
             self.0.remove(&key);
         }
     }
+
+    fn storm(&mut self, endpoint: &Rc<str>, model: &Rc<str>) -> &mut Storm {
+        let key = (Rc::clone(endpoint), Rc::clone(model));
+        if self.0.len() >= MAX_STORMS && !self.0.contains_key(&key) {
+            self.0.clear();
+        }
+        self.0.entry(key).or_default()
+    }
 }
 
-const WINDOW_MS: i64 = 5000;
-const REST_MS: i64 = 2000;
-const MOST_MS: i64 = 60_000;
 const MAX_STORMS: usize = 1000;

@@ -1,5 +1,7 @@
 //! One request's way from key to key, and its two budgets.
 
+use std::collections::HashSet;
+
 use super::{
     Lease, Settings,
     key::{Candidate, KeyId},
@@ -12,7 +14,7 @@ use crate::{
 /// What one request has tried.
 #[derive(Clone, Debug)]
 pub struct Walk {
-    tried: Vec<KeyId>,
+    tried: HashSet<KeyId>,
     /// Upstream calls so far.
     pub attempts: u32,
     /// Keys that count against `max_attempts`.
@@ -38,9 +40,9 @@ pub enum Step {
 
 impl Walk {
     /// A request begins.
-    pub const fn new(settings: &Settings, now: UnixMillis) -> Self {
+    pub fn new(settings: &Settings, now: UnixMillis) -> Self {
         Self {
-            tried: Vec::new(),
+            tried: HashSet::new(),
             attempts: 0,
             counted: 0,
             few: 0,
@@ -58,7 +60,7 @@ impl Walk {
     }
 
     /// Whether any key was tried.
-    pub const fn tried_any(&self) -> bool {
+    pub fn tried_any(&self) -> bool {
         !self.tried.is_empty()
     }
 
@@ -95,7 +97,7 @@ impl Walk {
         if judgement.next == Next::OtherKeyFew {
             self.few += 1;
         }
-        self.tried.push(key.id);
+        self.tried.insert(key.id);
         if self.counted >= settings.max_attempts || self.few >= 3 || !repeatable {
             return Step::Stop;
         }
@@ -113,7 +115,7 @@ impl Walk {
     }
 
     /// Whether another hand may be drawn once one is used up: not without end.
-    pub(super) const fn may_redraw(&self) -> bool {
+    pub(super) fn may_redraw(&self) -> bool {
         self.tried_any() && self.redraws < MOST_REDRAWS
     }
 

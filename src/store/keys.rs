@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Database,
     filter::{Filter, STATUS},
+    hand,
 };
 use crate::{
     pool::key::{ApiType, KeyId},
@@ -256,6 +257,7 @@ pub async fn add<P: Ports>(database: &Database<P>, keys: &[NewKey], now: UnixMil
                 connection.execute(sql, &[chunk.clone(), Value::from(now)]).await?;
                 added += changes(connection).await?;
             }
+            hand::wake(connection).await?;
             Ok(added)
         })
         .await
@@ -375,7 +377,9 @@ pub async fn change<P: Ports>(
     database
         .transaction(async |connection| {
             connection.execute(&sql, &parameters).await?;
-            changes(connection).await
+            let changed = changes(connection).await?;
+            hand::wake(connection).await?;
+            Ok(changed)
         })
         .await
 }
@@ -412,13 +416,14 @@ pub async fn checked<P: Ports>(
             let all = "UPDATE keys SET last_checked_at = ?2, last_result = found.result
                 FROM (SELECT value ->> 0 AS id, value ->> 1 AS result FROM json_each(?1)) AS found WHERE keys.id = found.id";
             connection.execute(all, &[found.clone(), Value::from(now)]).await?;
-            let well = "UPDATE keys SET failed_count = 0, opened = 0, last_error = '',
+            let well = "UPDATE keys SET failed_count = 0, opened = 0, probe_until = 0, last_error = '',
                     rule = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE rule END,
                     reason = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE reason END,
                     until = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 0 ELSE until END,
                     state = CASE WHEN state = 'dead' OR rule = 'circuit' THEN 'active' ELSE state END
                 WHERE id IN (SELECT value ->> 0 FROM json_each(?1) WHERE value ->> 1 = 'valid')";
-            connection.execute(well, std::slice::from_ref(&found)).await.map(drop)
+            connection.execute(well, std::slice::from_ref(&found)).await?;
+            hand::wake(connection).await
         })
         .await
 }

@@ -141,4 +141,19 @@ const MIGRATIONS: &[&[&str]] = &[
         // Sums that only grow, for whoever computes rates of them.
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     ],
+    &[
+        // Until when a half-open key is left to the one request that tries it.
+        "ALTER TABLE keys ADD COLUMN probe_until INTEGER NOT NULL DEFAULT 0",
+        // With the endpoint in it, keys at rest are passed over without being looked up.
+        "DROP INDEX keys_hand",
+        "CREATE INDEX keys_hand ON keys (api_type, grp, enabled, state, priority, pick, base_url)",
+        // The first key that comes back for a model.
+        "CREATE INDEX cooldowns_model ON cooldowns (model, until)",
+        "DROP INDEX cooldowns_until",
+        // A rest that a whole project takes finds its keys.
+        "CREATE INDEX keys_project ON keys (project) WHERE project <> ''",
+        // Which keys are to be looked at again, those that were not for longest first.
+        "CREATE INDEX keys_dead ON keys (last_checked_at) WHERE state = 'dead'",
+        "CREATE INDEX keys_opened ON keys (last_checked_at) WHERE opened > 0",
+    ],
 ];

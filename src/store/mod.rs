@@ -1,10 +1,12 @@
 //! The database: schema, statements and row mapping over the [`Connection`] port.
 
 pub mod filter;
+pub mod hand;
 pub mod keys;
 pub mod migrations;
 pub mod pool;
 pub mod reports;
+pub mod upkeep;
 
 use std::{
     cell::{Cell, RefCell},

@@ -57,6 +57,15 @@ impl FakePorts {
             "file:keystorm-test-{}?mode=memory&cache=shared",
             NUMBER.fetch_add(1, Relaxed)
         );
+        Self::over(database, variables, script)
+    }
+
+    /// The same with its database in a file, as a real host has it.
+    pub fn on_file(path: &std::path::Path, variables: &str, script: impl FnMut(&str, u64) -> Answer + 'static) -> Self {
+        Self::over(format!("file:{}", path.display()), variables, script)
+    }
+
+    fn over(database: String, variables: &str, script: impl FnMut(&str, u64) -> Answer + 'static) -> Self {
         Self(Rc::new(World {
             _keeper: rusqlite::Connection::open(&database).unwrap(),
             database,
@@ -271,7 +280,7 @@ impl Connection for Sqlite {
             Value::Text(text) => rusqlite::types::Value::Text(text.clone()),
             Value::Blob(bytes) => rusqlite::types::Value::Blob(bytes.clone()),
         }));
-        let mut statement = self.0.prepare(sql).map_err(failed)?;
+        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
         let width = statement.column_count();
         let mut rows = statement.query(parameters).map_err(failed)?;
         let mut all = Vec::new();
