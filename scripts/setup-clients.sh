@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the clients that the tests drive: the Python packages into target/venv, the Node packages beside the tests, and
-# Debian's Chromium where there is none.
+# Installs what the tests drive: the Python packages into target/venv, the Node packages beside the tests, and Debian's Chromium
+# and Redis where there are none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,10 +9,13 @@ mkdir -p target
 target/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 npm ci --silent --no-audit --no-fund --prefix tests/clients
 npm ci --silent --no-audit --no-fund --prefix tests/browser
-if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
-    command -v apt-get >/dev/null || { echo "error: the browser tests need Chromium: install it and set CHROMIUM to its path" >&2; exit 1; }
+missing=()
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+command -v redis-server >/dev/null || missing+=(redis-server)
+if [ "${#missing[@]}" != 0 ]; then
+    command -v apt-get >/dev/null || { echo "error: the tests need ${missing[*]}: install them (and set CHROMIUM to that browser's path)" >&2; exit 1; }
     root=
     [ "$(id -u)" = 0 ] || root=sudo
     $root apt-get update -qq
-    $root apt-get install -y -qq --no-install-recommends chromium
+    $root apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi

@@ -289,16 +289,35 @@ impl Row {
 pub enum SqlError {
     /// Another writer held the database for too long.
     Busy,
+    /// The connection is no more, and the statement was not run: a remote database ends those that idle.
+    Gone,
     /// The database cannot be written: read-only or full.
     ReadOnly(String),
     /// Anything else.
     Other(String),
 }
 
+impl SqlError {
+    /// What a host's words mean: the result codes of SQLite and of libSQL's servers reach a component as text alone.
+    pub fn from_words(message: String) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["locked", "busy", "BUSY", "TRANSACTION_TIMEOUT"]) {
+            Self::Busy
+        } else if says(&["STREAM_EXPIRED", "BATON_", "stream has expired", "baton"]) {
+            Self::Gone
+        } else if says(&["readonly", "full"]) {
+            Self::ReadOnly(message)
+        } else {
+            Self::Other(message)
+        }
+    }
+}
+
 impl std::fmt::Display for SqlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Busy => f.write_str("another writer holds it"),
+            Self::Gone => f.write_str("it has ended the connection"),
             Self::ReadOnly(why) | Self::Other(why) => f.write_str(why),
         }
     }
@@ -307,3 +326,39 @@ impl std::fmt::Display for SqlError {
 /// Why the key-value store failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValueError(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_databases_words_say_what_is_to_be_done() {
+        let cases = [
+            ("database is locked", SqlError::Busy),
+            (
+                "stream error: SQLite error: database is locked (SQLITE_BUSY)",
+                SqlError::Busy,
+            ),
+            (
+                "stream error: Transaction timed out (TRANSACTION_TIMEOUT)",
+                SqlError::Busy,
+            ),
+            (
+                "Hrana: `api error: `status=400 Bad Request, body={\"message\":\"The stream has expired due to inactivity\",\"code\":\"STREAM_EXPIRED\"}``",
+                SqlError::Gone,
+            ),
+            (
+                "api error: status=400, body={\"message\":\"Received an invalid baton\"}",
+                SqlError::Gone,
+            ),
+            (
+                "attempt to write a readonly database",
+                SqlError::ReadOnly("attempt to write a readonly database".to_owned()),
+            ),
+            ("no such table: keys", SqlError::Other("no such table: keys".to_owned())),
+        ];
+        for (words, meant) in cases {
+            assert_eq!(SqlError::from_words(words.to_owned()), meant, "{words}");
+        }
+    }
+}

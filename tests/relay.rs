@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails where it stands"
 )]
+#![allow(dead_code, reason = "the support of the tests serves others as well")]
 
 mod support;
 

@@ -150,6 +150,32 @@ fn old_hours_become_days_and_nothing_is_lost_in_their_sums() {
 }
 
 #[test]
+fn a_connection_that_a_remote_database_has_ended_is_replaced() {
+    let (ports, database) = world();
+    insert(&ports, 1, "", 0, "active", 1);
+    let now = ports.now();
+    assert_eq!(draw(&database, now, 0).0, [1]);
+    ports.end_connections();
+    assert_eq!(draw(&database, now, 0).0, [1]);
+    // In the middle of a transaction, all of it is done again, and once.
+    let begun = std::cell::Cell::new(0);
+    let count = async |connection: &support::Sqlite| {
+        begun.set(begun.get() + 1);
+        let sql = "UPDATE keys SET failed_count = failed_count + 1";
+        keystorm::ports::Connection::execute(connection, sql, &[]).await?;
+        if begun.get() == 1 {
+            ports.end_connections();
+        }
+        keystorm::ports::Connection::execute(connection, sql, &[])
+            .await
+            .map(drop)
+    };
+    assert_eq!(block_on(database.transaction(count)), Ok(()));
+    assert_eq!(ports.rows("SELECT failed_count FROM keys")[0].integer(0), 2);
+    assert_eq!(begun.get(), 2);
+}
+
+#[test]
 fn one_instance_claims_a_sweep_and_a_locked_database_is_told() {
     let (ports, database) = world();
     let now = ports.now();

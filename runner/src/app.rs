@@ -24,6 +24,7 @@ use wasmtime_wasi_http::{
     handler::{
         HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
     },
+    p2,
     p3::bindings::ServicePre,
 };
 
@@ -34,10 +35,10 @@ use crate::{
     host::{
         self, Calls, Faults, Shared, State,
         http::{Network, Outbound},
-        key_value,
+        key_value, libsql, sqlite,
     },
     manifest::Manifest,
-    runtime_config::RuntimeConfig,
+    runtime_config::{Place, RuntimeConfig},
     variables::{self, Sources},
 };
 
@@ -88,7 +89,10 @@ impl App {
         let state_dir = options.state_dir.clone().or_else(|| config.state_dir.clone());
         let state_dir = state_dir.unwrap_or_else(|| manifest.folder.join(".spin"));
         std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
-        let key_value = Arc::new(key_value::Store::open(&config.key_value_path(&state_dir))?);
+        let key_value = Arc::new(match config.key_value(&state_dir) {
+            Place::File(path) => key_value::Store::file(&path)?,
+            Place::Server(url, _) => key_value::Store::redis(&url).await?,
+        });
         let roots: Vec<PathBuf> = config.client_tls.iter().map(|tls| tls.ca_roots_file.clone()).collect();
         let block_private = !config.outbound_networking.block_networks.is_empty();
         let network = Arc::new(Network::new(
@@ -97,6 +101,13 @@ impl App {
             block_private,
             &roots,
         )?);
+
+        let sqlite = match config.sqlite(&state_dir) {
+            Place::File(path) => sqlite::Source::File(path),
+            Place::Server(url, token) => {
+                sqlite::Source::Libsql(Arc::new(libsql::Database::new(&url, &token, network.tls())?))
+            }
+        };
 
         let engine = engine()?;
         let stopping = Arc::<AtomicBool>::default();
@@ -117,7 +128,7 @@ impl App {
                 variables: variables
                     .map(|(name, template)| Ok((name.clone(), expand(template)?)))
                     .collect::<Result<_>>()?,
-                sqlite: (!component.sqlite_databases.is_empty()).then(|| config.sqlite_path(&state_dir)),
+                sqlite: (!component.sqlite_databases.is_empty()).then(|| sqlite.clone()),
                 key_value: (!component.key_value_stores.is_empty()).then(|| Arc::clone(&key_value)),
                 outbound: Outbound::new(allowed, Arc::clone(&network)),
                 faults: Arc::clone(&faults),
@@ -237,20 +248,30 @@ fn engine() -> Result<Engine> {
     Ok(Engine::new(&config)?)
 }
 
-fn prepare(engine: &Engine, path: &std::path::Path) -> Result<ServicePre<State>> {
+/// Compiles a component; what it exports tells which WASI it is of.
+fn prepare(engine: &Engine, path: &std::path::Path) -> Result<Arc<ProxyPre<State>>> {
     if !path.exists() {
         bail!("the file does not exist: build it first (--build)");
     }
     let component = Component::from_file(engine, path)?;
     let mut linker = Linker::new(engine);
     host::add_to_linker(&mut linker)?;
-    Ok(ServicePre::new(linker.instantiate_pre(&component)?)?)
+    let pre = linker.instantiate_pre(&component)?;
+    let exports = component.component_type();
+    let is_older = exports
+        .exports(engine)
+        .any(|(name, _)| name.starts_with("wasi:http/incoming-handler@0.2"));
+    Ok(Arc::new(if is_older {
+        ProxyPre::P2(p2::bindings::ProxyPre::new(pre)?)
+    } else {
+        ProxyPre::P3(ServicePre::new(pre)?)
+    }))
 }
 
 /// The instances of one component.
 pub struct Instances {
     engine: Engine,
-    pre: ServicePre<State>,
+    pre: Arc<ProxyPre<State>>,
     shared: Arc<Shared>,
     reuse: Reuse,
     stopping: Arc<AtomicBool>,
@@ -266,7 +287,16 @@ impl HandlerState for Instances {
         wasi.inherit_stdout().inherit_stderr();
         wasi.wall_clock(clock::Moved(Arc::clone(&self.shared.faults)));
         let mut store = Store::new(&self.engine, State::new(Arc::clone(&self.shared), wasi.build()));
-        let proxy = ProxyPre::P3(self.pre.clone()).instantiate_async(&mut store).await?;
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        let reuse = match &*self.pre {
+            // As on Spin, an instance of WASI 0.2 serves one request.
+            ProxyPre::P2(_) => Reuse {
+                total: 1,
+                concurrent: 1,
+                ..self.reuse
+            },
+            ProxyPre::P3(_) => self.reuse,
+        };
         let timer = Box::pin(tokio::time::sleep(self.reuse.idle));
         Ok(Instance {
             store,
@@ -277,7 +307,7 @@ impl HandlerState for Instances {
                 timer,
             },
             state: Worker {
-                reuse: self.reuse,
+                reuse,
                 stopping: Arc::clone(&self.stopping),
             },
         })

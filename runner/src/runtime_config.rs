@@ -15,9 +15,9 @@ pub struct RuntimeConfig {
     /// Where state is kept, when no flag says so.
     pub state_dir: Option<PathBuf>,
     #[serde(default)]
-    sqlite_database: BTreeMap<String, Store>,
+    sqlite_database: BTreeMap<String, SqliteDatabase>,
     #[serde(default)]
-    key_value_store: BTreeMap<String, Store>,
+    key_value_store: BTreeMap<String, KeyValueStore>,
     #[serde(default, alias = "config_provider")]
     variables_provider: Vec<Provider>,
     /// How calls go out.
@@ -33,8 +33,25 @@ pub struct RuntimeConfig {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Store {
+enum SqliteDatabase {
     Spin { path: Option<PathBuf> },
+    Libsql { url: String, token: String },
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum KeyValueStore {
+    Spin { path: Option<PathBuf> },
+    Redis { url: String },
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file.
+    File(PathBuf),
+    /// On a server: its address, and the token for it (empty for none).
+    Server(String, String),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -93,7 +110,7 @@ impl RuntimeConfig {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
             format!(
-                "{} is not usable (this runner knows stores of type \"spin\" and providers static and env)",
+                "{} is not usable (this runner knows sqlite of type spin and libsql, key-value of type spin and redis, providers static and env)",
                 path.display()
             )
         })
@@ -114,14 +131,24 @@ impl RuntimeConfig {
         Ok(config)
     }
 
-    /// The database's file.
-    pub fn sqlite_path(&self, state_dir: &Path) -> PathBuf {
-        path_of(&self.sqlite_database, state_dir, "sqlite_db.db")
+    /// Where the database is.
+    pub fn sqlite(&self, state_dir: &Path) -> Place {
+        let file = |path: &Path| Place::File(state_dir.join(path));
+        match self.sqlite_database.get("default") {
+            Some(SqliteDatabase::Libsql { url, token }) => Place::Server(url.clone(), token.clone()),
+            Some(SqliteDatabase::Spin { path: Some(path) }) => file(path),
+            _ => file(Path::new("sqlite_db.db")),
+        }
     }
 
-    /// The key-value store's file.
-    pub fn key_value_path(&self, state_dir: &Path) -> PathBuf {
-        path_of(&self.key_value_store, state_dir, "sqlite_key_value.db")
+    /// Where the key-value store is.
+    pub fn key_value(&self, state_dir: &Path) -> Place {
+        let file = |path: &Path| Place::File(state_dir.join(path));
+        match self.key_value_store.get("default") {
+            Some(KeyValueStore::Redis { url }) => Place::Server(url.clone(), String::new()),
+            Some(KeyValueStore::Spin { path: Some(path) }) => file(path),
+            _ => file(Path::new("sqlite_key_value.db")),
+        }
     }
 
     /// The values of the variables' providers, in their order.
@@ -139,13 +166,6 @@ impl RuntimeConfig {
     }
 }
 
-fn path_of(stores: &BTreeMap<String, Store>, state_dir: &Path, name: &str) -> PathBuf {
-    let Some(Store::Spin { path: Some(path) }) = stores.get("default") else {
-        return state_dir.join(name);
-    };
-    state_dir.join(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,10 +174,29 @@ mod tests {
     fn paths_default_to_the_state_folder() {
         let state = Path::new("/state");
         let config = RuntimeConfig::parse("").unwrap();
-        assert_eq!(config.sqlite_path(state), Path::new("/state/sqlite_db.db"));
+        assert_eq!(config.sqlite(state), Place::File("/state/sqlite_db.db".into()));
+        assert_eq!(
+            config.key_value(state),
+            Place::File("/state/sqlite_key_value.db".into())
+        );
         assert!(config.outbound_http.connection_pooling);
         let config = RuntimeConfig::parse("[sqlite_database.default]\ntype = \"spin\"\npath = \"/data/k.db\"").unwrap();
-        assert_eq!(config.sqlite_path(state), Path::new("/data/k.db"));
+        assert_eq!(config.sqlite(state), Place::File("/data/k.db".into()));
+    }
+
+    #[test]
+    fn stores_on_servers_are_read() {
+        let text = "[sqlite_database.default]\ntype = \"libsql\"\nurl = \"http://sqld:8080\"\ntoken = \"t\"\n[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://r:6379\"";
+        let config = RuntimeConfig::parse(text).unwrap();
+        let state = Path::new("/state");
+        assert_eq!(
+            config.sqlite(state),
+            Place::Server("http://sqld:8080".to_owned(), "t".to_owned())
+        );
+        assert_eq!(
+            config.key_value(state),
+            Place::Server("redis://r:6379".to_owned(), String::new())
+        );
     }
 
     #[test]
@@ -175,7 +214,7 @@ mod tests {
         for (text, told) in [
             (
                 "[sqlite_database.default]\ntype = \"libsql\"\nurl = \"http://x\"",
-                "libsql",
+                "token",
             ),
             ("[sqlite_database.other]\ntype = \"spin\"", "other"),
             ("[outbound_networking]\nblock_networks = [\"moon\"]", "moon"),

@@ -50,14 +50,10 @@ fn from_host(value: sqlite::Value) -> Value {
     }
 }
 
-/// SQLite's result codes come only as words: "database is locked", "attempt to write a readonly database".
 fn failed(error: sqlite::Error) -> SqlError {
     match error {
         sqlite::Error::DatabaseFull => SqlError::ReadOnly("the database is full".to_owned()),
-        sqlite::Error::Io(message) if message.contains("locked") || message.contains("busy") => SqlError::Busy,
-        sqlite::Error::Io(message) if message.contains("readonly") || message.contains("full") => {
-            SqlError::ReadOnly(message)
-        }
+        sqlite::Error::Io(message) => SqlError::from_words(message),
         other => SqlError::Other(other.to_string()),
     }
 }

@@ -32,17 +32,23 @@ impl<P: Ports> Database<P> {
         }
     }
 
-    /// Runs one statement by itself. A connection that has failed is not kept: a remote database closes those that idle.
+    /// Runs one statement by itself. A connection that has failed is not kept; one that a remote database has ended since
+    /// it was used last is replaced.
     pub async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
         let connection = self.connection().await?;
         let result = connection.execute(sql, parameters).await;
-        if matches!(result, Err(SqlError::Other(_))) {
-            self.kept.replace(None);
+        if !matches!(result, Err(SqlError::Other(_) | SqlError::Gone)) {
+            return result;
         }
-        result
+        self.kept.replace(None);
+        match result {
+            Err(SqlError::Gone) => self.connection().await?.execute(sql, parameters).await,
+            result => result,
+        }
     }
 
-    /// Runs `work` in a transaction of its own, from the start again when another writer holds the database. What fails
+    /// Runs `work` in a transaction of its own, from the start again when another writer holds the database, or a
+    /// remote one has ended the connection. What fails
     /// leaves nothing behind.
     pub async fn transaction<T>(
         &self,
@@ -53,7 +59,7 @@ impl<P: Ports> Database<P> {
         loop {
             let connection = self.ports.connect().await?;
             match transact(&connection, &work).await {
-                Err(SqlError::Busy) if attempt < BUSY_RETRIES => attempt += 1,
+                Err(SqlError::Busy | SqlError::Gone) if attempt < BUSY_RETRIES => attempt += 1,
                 result => return result,
             }
             // Dropped first: its lock would keep the others waiting.

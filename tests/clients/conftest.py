@@ -13,6 +13,8 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The build that is tested: spin.toml is WASI 0.3, spin-wasi02.toml WASI 0.2.
+MANIFEST = ROOT / os.environ.get("KEYSTORM_MANIFEST", "spin.toml")
 RELEASE = ROOT / "target" / "release"
 ACCESS_KEY = "client-access-key"
 ADMIN_KEY = "administrator-key"
@@ -74,8 +76,8 @@ class Upstream:
 class KeyStorm:
     """A KeyStorm over a mock upstream."""
 
-    def __init__(self, upstream, state, **variables):
-        self.upstream, self.state = upstream, state
+    def __init__(self, upstream, state, runtime_config=None, **variables):
+        self.upstream, self.state, self.runtime_config = upstream, state, runtime_config
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.variables = {
@@ -92,7 +94,9 @@ class KeyStorm:
     def start(self):
         # Through the environment: a command line can be read by everybody on the machine.
         environment = {**os.environ, **{f"SPIN_VARIABLE_{name.upper()}": value for name, value in self.variables.items()}}
-        command = [RELEASE / "keystorm-runner", "up", "--from", ROOT / "spin.toml", "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state]
+        command = [RELEASE / "keystorm-runner", "up", "--from", MANIFEST, "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state]
+        if self.runtime_config:
+            command += ["--runtime-config-file", self.runtime_config]
         self.process = subprocess.Popen(command, env=environment)
         wait_for(f"{self.url}/.well-known/spin/health")
 

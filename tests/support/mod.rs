@@ -38,6 +38,8 @@ struct World {
     /// Keeps the database in memory alive.
     _keeper: rusqlite::Connection,
     sql_fault: RefCell<Option<SqlError>>,
+    connections: Cell<u64>,
+    ended: Cell<u64>,
     key_value: RefCell<BTreeMap<String, Vec<u8>>>,
     now: Cell<i64>,
     ticks: Cell<bool>,
@@ -70,6 +72,8 @@ impl FakePorts {
             _keeper: rusqlite::Connection::open(&database).unwrap(),
             database,
             sql_fault: RefCell::default(),
+            connections: Cell::new(0),
+            ended: Cell::new(0),
             key_value: RefCell::default(),
             now: Cell::new(1_795_392_000_000),
             ticks: Cell::new(false),
@@ -102,6 +106,11 @@ impl FakePorts {
         self.0.sql_fault.replace(error);
     }
 
+    /// Ends the connections that are open, as a remote database does with those that idle.
+    pub fn end_connections(&self) {
+        self.0.ended.set(self.0.connections.get());
+    }
+
     /// Lets every reading of the clock take a millisecond.
     pub fn tick(&self) {
         self.0.ticks.set(true);
@@ -131,6 +140,8 @@ impl FakePorts {
             _keeper: rusqlite::Connection::open(&world.database).unwrap(),
             database: world.database.clone(),
             sql_fault: RefCell::default(),
+            connections: Cell::new(0),
+            ended: Cell::new(0),
             key_value: RefCell::new(world.key_value.borrow().clone()),
             now: Cell::new(world.now.get()),
             ticks: Cell::new(false),
@@ -217,7 +228,8 @@ impl Ports for FakePorts {
 
     async fn connect(&self) -> Result<Sqlite, SqlError> {
         let connection = rusqlite::Connection::open(&self.0.database).map_err(failed)?;
-        Ok(Sqlite(connection, self.clone()))
+        self.0.connections.set(self.0.connections.get() + 1);
+        Ok(Sqlite(connection, self.clone(), self.0.connections.get()))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
@@ -265,13 +277,16 @@ impl Sink for Collected {
     }
 }
 
-/// A connection to the database in memory.
-pub struct Sqlite(rusqlite::Connection, FakePorts);
+/// A connection to the database in memory, and its number.
+pub struct Sqlite(rusqlite::Connection, FakePorts, u64);
 
 impl Connection for Sqlite {
     async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
         if let Some(error) = self.1.0.sql_fault.borrow().clone() {
             return Err(error);
+        }
+        if self.2 <= self.1.0.ended.get() {
+            return Err(SqlError::Gone);
         }
         let parameters = rusqlite::params_from_iter(parameters.iter().map(|value| match value {
             Value::Null => rusqlite::types::Value::Null,

@@ -81,6 +81,11 @@ impl Network {
         })
     }
 
+    /// Whom calls by TLS trust.
+    pub fn tls(&self) -> rustls::ClientConfig {
+        self.tls.clone()
+    }
+
     fn client(&self, connect_timeout: Duration) -> Connections {
         let mut clients = lock(&self.clients);
         if clients.len() >= MAX_CLIENTS {

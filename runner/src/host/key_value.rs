@@ -1,4 +1,5 @@
-//! `spin:key-value@3.0.0`: one SQLite file, one connection for the whole process, as Spin keeps it.
+//! `spin:key-value@3.0.0`: one SQLite file, one connection for the whole process, as Spin keeps it; or Redis, where keys
+//! are stored by their own names, as Spin stores them.
 
 use std::{
     path::Path,
@@ -6,20 +7,73 @@ use std::{
 };
 
 use anyhow::Context as _;
+use redis::{AsyncCommands as _, aio::ConnectionManager};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use wasmtime::component::{Accessor, FutureReader, HasSelf, Resource, StreamReader};
 
 use super::{
-    Faults, State, lock,
+    State, lock,
     wit::spin::key_value::key_value::{Error, Host, HostStore, HostStoreWithStore},
 };
 
-/// The key-value store.
-pub struct Store(Mutex<Connection>);
+/// The key-value store of the whole process.
+pub enum Store {
+    /// In a file.
+    File(Arc<File>),
+    /// In Redis, one multiplexed connection that comes back by itself.
+    Redis(ConnectionManager),
+}
 
 impl Store {
-    /// Opens the file.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Opens a file.
+    pub fn file(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::File(Arc::new(File::open(path)?)))
+    }
+
+    /// Connects to Redis.
+    pub async fn redis(url: &str) -> anyhow::Result<Self> {
+        // The address may hold a password: it is not told.
+        let client = redis::Client::open(url).context("the url of a redis store is not usable")?;
+        let manager = ConnectionManager::new(client)
+            .await
+            .context("redis cannot be reached")?;
+        Ok(Self::Redis(manager))
+    }
+
+    async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::File(file) => file.with(move |file| file.get(&key)).await,
+            Self::Redis(redis) => redis.clone().get(key).await.map_err(other),
+        }
+    }
+
+    async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
+        match self {
+            Self::File(file) => file.with(move |file| file.set(&key, &value)).await,
+            Self::Redis(redis) => redis.clone().set(key, value).await.map_err(other),
+        }
+    }
+
+    async fn delete(&self, key: String) -> Result<(), Error> {
+        match self {
+            Self::File(file) => file.with(move |file| file.delete(&key)).await,
+            Self::Redis(redis) => redis.clone().del(key).await.map_err(other),
+        }
+    }
+
+    async fn keys(&self) -> Result<Vec<String>, Error> {
+        match self {
+            Self::File(file) => file.with(File::keys).await,
+            Self::Redis(redis) => redis.clone().keys("*").await.map_err(other),
+        }
+    }
+}
+
+/// A store in a file.
+pub struct File(Mutex<Connection>);
+
+impl File {
+    fn open(path: &Path) -> anyhow::Result<Self> {
         let connection = Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.execute(
@@ -57,10 +111,51 @@ impl Store {
         let mut statement = connection.prepare_cached("SELECT key FROM spin_key_value WHERE store = 'default'")?;
         statement.query_map([], |row| row.get(0))?.collect()
     }
+
+    /// Runs one operation where it may block.
+    async fn with<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, Error> {
+        let file = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || work(&file)).await;
+        result.map_err(other).and_then(|result| result.map_err(other))
+    }
 }
 
 /// An open store in the hands of a component.
+#[derive(Clone)]
 pub struct Handle(Arc<Store>);
+
+impl Handle {
+    /// A store for a component, where it may have one.
+    pub(super) fn open(state: &State, label: &str) -> Result<Self, Error> {
+        if label != "default" {
+            return Err(Error::NoSuchStore);
+        }
+        state.shared.key_value.clone().map(Self).ok_or(Error::AccessDenied)
+    }
+
+    /// Reads.
+    pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        self.0.get(key).await
+    }
+
+    /// Writes.
+    pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
+        self.0.set(key, value).await
+    }
+
+    /// Removes.
+    pub(super) async fn delete(&self, key: String) -> Result<(), Error> {
+        self.0.delete(key).await
+    }
+
+    /// Lists.
+    pub(super) async fn keys(&self) -> Result<Vec<String>, Error> {
+        self.0.keys().await
+    }
+}
 
 impl Host for State {}
 
@@ -74,14 +169,11 @@ impl HostStore for State {
 impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
     async fn open(accessor: &Accessor<T, Self>, label: String) -> wasmtime::Result<Result<Resource<Handle>, Error>> {
         accessor.with(|mut access| {
-            let state = access.get();
-            if label != "default" {
-                return Ok(Err(Error::NoSuchStore));
-            }
-            let Some(store) = state.shared.key_value.clone() else {
-                return Ok(Err(Error::AccessDenied));
-            };
-            Ok(Ok(state.table.push(Handle(store))?))
+            let opened = Handle::open(access.get(), &label);
+            Ok(match opened {
+                Ok(handle) => Ok(access.get().table.push(handle)?),
+                Err(error) => Err(error),
+            })
         })
     }
 
@@ -90,7 +182,7 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
         handle: Resource<Handle>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        run(accessor, &handle, move |store| store.get(&key)).await
+        run(accessor, &handle, async move |store| store.get(key).await).await
     }
 
     async fn set(
@@ -99,7 +191,7 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
         key: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        run(accessor, &handle, move |store| store.set(&key, &value)).await
+        run(accessor, &handle, async move |store| store.set(key, value).await).await
     }
 
     async fn delete(
@@ -107,7 +199,7 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
         handle: Resource<Handle>,
         key: String,
     ) -> wasmtime::Result<Result<(), Error>> {
-        run(accessor, &handle, move |store| store.delete(&key)).await
+        run(accessor, &handle, async move |store| store.delete(key).await).await
     }
 
     async fn exists(
@@ -115,14 +207,17 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
         handle: Resource<Handle>,
         key: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
-        run(accessor, &handle, move |store| Ok(store.get(&key)?.is_some())).await
+        run(accessor, &handle, async move |store| {
+            Ok(store.get(key).await?.is_some())
+        })
+        .await
     }
 
     async fn get_keys(
         accessor: &Accessor<T, Self>,
         handle: Resource<Handle>,
     ) -> wasmtime::Result<(StreamReader<String>, FutureReader<Result<(), Error>>)> {
-        let (keys, result) = match run(accessor, &handle, Store::keys).await? {
+        let (keys, result) = match run(accessor, &handle, async move |store| store.keys().await).await? {
             Ok(keys) => (keys, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
@@ -134,25 +229,23 @@ impl<T: 'static> HostStoreWithStore<T> for HasSelf<State> {
     }
 }
 
-/// Runs one operation where it may block.
-async fn run<T: 'static, R: Send + 'static>(
+/// Counts an operation, lets it fail when a test says so, and runs it.
+async fn run<T: 'static, R>(
     accessor: &Accessor<T, HasSelf<State>>,
     handle: &Resource<Handle>,
-    work: impl FnOnce(&Store) -> rusqlite::Result<R> + Send + 'static,
+    work: impl AsyncFnOnce(Handle) -> Result<R, Error>,
 ) -> wasmtime::Result<Result<R, Error>> {
-    let (store, faults): (Arc<Store>, Arc<Faults>) = accessor.with(|mut access| {
+    let (store, fault) = accessor.with(|mut access| {
         let state = access.get();
         state.shared.calls.key_value.fetch_add(1, Relaxed);
-        wasmtime::error::Ok((
-            Arc::clone(&state.table.get(handle)?.0),
-            Arc::clone(&state.shared.faults),
-        ))
+        wasmtime::error::Ok((state.table.get(handle)?.clone(), state.shared.faults.key_value()))
     })?;
-    if let Some(message) = faults.key_value() {
-        return Ok(Err(Error::Other(message)));
+    match fault {
+        Some(message) => Ok(Err(Error::Other(message))),
+        None => Ok(work(store).await),
     }
-    let result = tokio::task::spawn_blocking(move || work(&store)).await;
-    Ok(result
-        .map_err(|error| Error::Other(error.to_string()))
-        .and_then(|result| result.map_err(|error| Error::Other(error.to_string()))))
+}
+
+fn other(error: impl std::fmt::Display) -> Error {
+    Error::Other(error.to_string())
 }

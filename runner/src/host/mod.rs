@@ -2,12 +2,13 @@
 
 pub mod http;
 pub mod key_value;
+pub mod libsql;
+mod older;
 pub mod sqlite;
 pub mod variables;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -31,12 +32,25 @@ pub(crate) mod wit {
     });
 }
 
+/// The same for components of WASI 0.2.
+pub(crate) mod wit_older {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "keystorm:runner/older",
+        imports: { default: async | trappable },
+        with: {
+            "fermyon:spin/sqlite.connection": crate::host::sqlite::Handle,
+            "fermyon:spin/key-value.store": crate::host::key_value::Handle,
+        },
+    });
+}
+
 /// What all instances of one component share.
 pub struct Shared {
     /// The component's variables; values are never printed.
     pub variables: HashMap<String, String>,
-    /// The database's file, when the component may open it.
-    pub sqlite: Option<PathBuf>,
+    /// The database, when the component may open it.
+    pub sqlite: Option<sqlite::Source>,
     /// The key-value store, when the component may open it.
     pub key_value: Option<Arc<key_value::Store>>,
     /// Calls to other hosts.
@@ -145,7 +159,9 @@ impl WasiHttpView for State {
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    wit_older::Older::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
     wit::Host_::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
 }
 

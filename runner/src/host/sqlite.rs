@@ -1,4 +1,4 @@
-//! `spin:sqlite@3.1.0` over files, with the habits of Spin's: a connection for each open, opened at its first statement; five
+//! `spin:sqlite@3.1.0` over files and over libSQL, with the habits of Spin's: a connection for each open, opened at its first statement; five
 //! seconds of patience with other writers; the call returns when the statement is prepared, its rows come through a short
 //! channel, and errors of running it only with the result behind the rows.
 
@@ -18,14 +18,116 @@ use wasmtime::{
 };
 
 use super::{
-    State, lock,
+    State, libsql, lock,
     wit::spin::sqlite::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, QueryResult, RowResult, Value},
 };
 
-/// A connection in the hands of a component.
-pub struct Handle(Arc<Lazy>);
+/// Where a database is.
+#[derive(Clone)]
+pub enum Source {
+    /// In a file.
+    File(PathBuf),
+    /// On a server.
+    Libsql(Arc<libsql::Database>),
+}
 
-struct Lazy {
+/// A connection in the hands of a component.
+#[derive(Clone)]
+pub enum Handle {
+    /// To a file.
+    File(Arc<Lazy>),
+    /// To a server; with it what its last statement did.
+    Libsql(Arc<libsql::Stream>, Arc<Mutex<(i64, u64)>>),
+}
+
+/// What a statement gave.
+pub struct Answer {
+    /// The names of the columns.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<RowResult>,
+    /// How many rows were changed.
+    pub changes: u64,
+    /// The id of the row that was inserted last.
+    pub last_insert_rowid: i64,
+}
+
+impl Handle {
+    /// Opens nothing yet.
+    pub(super) fn new(source: Source) -> Self {
+        match source {
+            Source::File(path) => Self::File(Arc::new(Lazy {
+                path,
+                connection: Mutex::new(None),
+            })),
+            Source::Libsql(database) => Self::Libsql(Arc::new(libsql::Stream::new(database)), Arc::default()),
+        }
+    }
+
+    /// Runs a statement to its end and gives all its rows.
+    pub(super) async fn whole(
+        self,
+        sql: String,
+        parameters: Vec<Value>,
+    ) -> Result<(Vec<String>, Vec<RowResult>), Error> {
+        let (columns_out, columns) = oneshot::channel();
+        let (rows_out, mut rows) = mpsc::channel(ROW_CHANNEL);
+        let running = tokio::spawn(async move { self.run(sql, parameters, columns_out, rows_out).await });
+        let mut all = Vec::new();
+        while let Some(row) = rows.recv().await {
+            all.push(row);
+        }
+        running.await.map_err(|error| Error::Io(error.to_string()))??;
+        Ok((columns.await.unwrap_or_default(), all))
+    }
+
+    /// Runs a statement; what it gives goes into the channels.
+    async fn run(
+        self,
+        sql: String,
+        parameters: Vec<Value>,
+        columns: oneshot::Sender<Vec<String>>,
+        rows: mpsc::Sender<RowResult>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::File(lazy) => {
+                let work = move || lazy.with(|connection| run(connection, &sql, parameters, columns, &rows));
+                let ran = tokio::task::spawn_blocking(work).await;
+                ran.map_err(|error| Error::Io(error.to_string()))?
+            }
+            Self::Libsql(stream, last) => {
+                let answer = stream.execute(&sql, &parameters).await.map_err(Error::Io)?;
+                *lock(&last) = (answer.last_insert_rowid, answer.changes);
+                let _ = columns.send(answer.columns);
+                for row in answer.rows {
+                    if rows.send(row).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn last_insert_rowid(&self) -> i64 {
+        match self {
+            Self::File(lazy) => lazy
+                .with(|connection| Ok(connection.last_insert_rowid()))
+                .unwrap_or_default(),
+            Self::Libsql(_, last) => lock(last).0,
+        }
+    }
+
+    fn changes(&self) -> u64 {
+        match self {
+            Self::File(lazy) => lazy.with(|connection| Ok(connection.changes())).unwrap_or_default(),
+            Self::Libsql(_, last) => lock(last).1,
+        }
+    }
+}
+
+/// A file that is opened when it is needed.
+pub struct Lazy {
     path: PathBuf,
     connection: Mutex<Option<Connection>>,
 }
@@ -65,15 +167,11 @@ impl HostConnection for State {
     }
 
     async fn last_insert_rowid(&mut self, handle: Resource<Handle>) -> wasmtime::Result<i64> {
-        let lazy = &self.table.get(&handle)?.0;
-        Ok(lazy
-            .with(|connection| Ok(connection.last_insert_rowid()))
-            .unwrap_or_default())
+        Ok(self.table.get(&handle)?.last_insert_rowid())
     }
 
     async fn changes(&mut self, handle: Resource<Handle>) -> wasmtime::Result<u64> {
-        let lazy = &self.table.get(&handle)?.0;
-        Ok(lazy.with(|connection| Ok(connection.changes())).unwrap_or_default())
+        Ok(self.table.get(&handle)?.changes())
     }
 
     async fn drop(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {
@@ -89,22 +187,11 @@ impl<T: 'static> HostConnectionWithStore<T> for HasSelf<State> {
         database: String,
     ) -> wasmtime::Result<Result<Resource<Handle>, Error>> {
         accessor.with(|mut access| {
-            let state = access.get();
-            if database != "default" {
-                return Ok(Err(Error::NoSuchDatabase));
-            }
-            let Some(path) = state.shared.sqlite.clone() else {
-                return Ok(Err(Error::AccessDenied));
-            };
-            if state.connections >= MAX_CONNECTIONS {
-                return Ok(Err(Error::Io("too many connections opened".to_owned())));
-            }
-            state.connections += 1;
-            let handle = Handle(Arc::new(Lazy {
-                path,
-                connection: Mutex::new(None),
-            }));
-            Ok(Ok(state.table.push(handle)?))
+            let opened = open(access.get(), &database);
+            Ok(match opened {
+                Ok(handle) => Ok(access.get().table.push(handle)?),
+                Err(error) => Err(error),
+            })
         })
     }
 
@@ -114,20 +201,19 @@ impl<T: 'static> HostConnectionWithStore<T> for HasSelf<State> {
         sql: String,
         parameters: Vec<Value>,
     ) -> wasmtime::Result<Result<(Vec<String>, StreamReader<RowResult>, FutureReader<Result<(), Error>>), Error>> {
-        let (lazy, fault) = accessor.with(|mut access| {
+        let (connection, fault) = accessor.with(|mut access| {
             let state = access.get();
             state.shared.calls.statements.fetch_add(1, Relaxed);
-            wasmtime::error::Ok((Arc::clone(&state.table.get(&handle)?.0), state.shared.faults.sqlite()))
+            wasmtime::error::Ok((state.table.get(&handle)?.clone(), state.shared.faults.sqlite()))
         })?;
         let (columns_out, columns) = oneshot::channel();
         let (rows_out, rows) = mpsc::channel(ROW_CHANNEL);
         let (result_out, result) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
             let ran = match fault {
                 Some(message) => Err(Error::Io(message)),
-                None => lazy.with(|connection| run(connection, &sql, parameters, columns_out, &rows_out)),
+                None => connection.run(sql, parameters, columns_out, rows_out).await,
             };
-            drop(rows_out);
             // A component that does not wait for the result does not hear of it.
             let _ = result_out.send(ran);
         });
@@ -141,20 +227,25 @@ impl<T: 'static> HostConnectionWithStore<T> for HasSelf<State> {
     }
 
     async fn last_insert_rowid_async(accessor: &Accessor<T, Self>, handle: Resource<Handle>) -> wasmtime::Result<i64> {
-        accessor.with(|mut access| {
-            let lazy = Arc::clone(&access.get().table.get(&handle)?.0);
-            Ok(lazy
-                .with(|connection| Ok(connection.last_insert_rowid()))
-                .unwrap_or_default())
-        })
+        accessor.with(|mut access| Ok(access.get().table.get(&handle)?.last_insert_rowid()))
     }
 
     async fn changes_async(accessor: &Accessor<T, Self>, handle: Resource<Handle>) -> wasmtime::Result<u64> {
-        accessor.with(|mut access| {
-            let lazy = Arc::clone(&access.get().table.get(&handle)?.0);
-            Ok(lazy.with(|connection| Ok(connection.changes())).unwrap_or_default())
-        })
+        accessor.with(|mut access| Ok(access.get().table.get(&handle)?.changes()))
     }
+}
+
+/// A connection for a component, where it may have one.
+pub(super) fn open(state: &mut State, database: &str) -> Result<Handle, Error> {
+    if database != "default" {
+        return Err(Error::NoSuchDatabase);
+    }
+    let source = state.shared.sqlite.clone().ok_or(Error::AccessDenied)?;
+    if state.connections >= MAX_CONNECTIONS {
+        return Err(Error::Io("too many connections opened".to_owned()));
+    }
+    state.connections += 1;
+    Ok(Handle::new(source))
 }
 
 fn run(
