@@ -1,5 +1,5 @@
-//! What an event of a stream costs in memory: a text goes from the upstream's bytes into the client's without an allocation
-//! of its own.
+//! What a translation costs in memory: a text goes from the upstream's bytes into the client's without an allocation of its
+//! own, and an image in a request is copied once.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -11,6 +11,7 @@ use std::{
 use keystorm::{
     sse::Decoder,
     translate::{
+        request::prepare,
         response::{Kind, Shape},
         stream::ChatStream,
         tools::Names,
@@ -50,6 +51,26 @@ fn an_image_is_not_copied_on_its_way_through() {
     let taken = BYTES.get() - before;
     assert!(out.len() > image.len());
     assert!(taken < 10_000, "{taken} bytes were allocated beside the answer's own");
+}
+
+#[test]
+fn an_image_in_a_request_is_copied_once() {
+    let image = "QUJD".repeat(5 << 18);
+    let request = format!(
+        r#"{{"model":"gemini-3-flash","messages":[{{"role":"user","content":[{{"type":"text","text":"What is it?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}]}}"#
+    );
+    let before = BYTES.get();
+    let prepared = prepare(request.as_bytes(), "gemini-3-flash", &|_| None).unwrap();
+    let read = BYTES.get() - before;
+    let body = prepared.body();
+    let written = BYTES.get() - before - read;
+    assert!(body.len() > image.len());
+    assert!(read < 10_000, "{read} bytes were allocated to read it");
+    assert!(
+        written < request.len() + 10_000,
+        "{written} bytes were allocated to write {}",
+        request.len()
+    );
 }
 
 /// Allocations for a stream of so many events that comes in pieces of this length.

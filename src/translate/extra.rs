@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    gemini::request::GenerationConfig,
+    gemini::request::{GenerationConfig, ToolConfig},
     openai::chat::{ChatRequest, Google},
 };
 
@@ -33,10 +33,16 @@ pub(super) fn generation<'a>(google: &mut Google<'a>) -> GenerationConfig<'a> {
     if let Some(explicit) = google.thinking_config.take() {
         config.thinking_config = Some(explicit);
     }
+    let ratio = google.aspect_ratio.take();
     let image = google.image_config.take().filter(Value::is_object);
-    let image = image.or_else(|| Some(json!({ "aspectRatio": &**google.aspect_ratio.as_ref()? })));
-    if image.is_some() {
-        config.image_config = image;
+    if let Some(mut image) = image.or_else(|| ratio.is_some().then(|| json!({}))) {
+        let fields = image.as_object_mut().into_iter();
+        for (fields, ratio) in fields.zip(ratio) {
+            if !fields.contains_key("aspect_ratio") {
+                fields.entry("aspectRatio").or_insert_with(|| json!(&*ratio));
+            }
+        }
+        config.image_config = Some(image);
     }
     config
 }
@@ -44,4 +50,24 @@ pub(super) fn generation<'a>(google: &mut Google<'a>) -> GenerationConfig<'a> {
 /// Tools of Google's own. Functions that stand among them are the client's affair: they go as they are.
 pub(super) fn tools(google: &mut Google<'_>) -> Vec<Map<String, Value>> {
     google.tools.take().unwrap_or_default()
+}
+
+/// What the client says of calling tools in Google's words, over what it says in OpenAI's.
+pub(super) fn tool_config<'a>(
+    explicit: Option<ToolConfig<'a>>,
+    ours: Option<ToolConfig<'a>>,
+) -> Option<ToolConfig<'a>> {
+    let (Some(explicit), Some(ours)) = (&explicit, &ours) else {
+        return explicit.or(ours);
+    };
+    Some(ToolConfig {
+        function_calling_config: explicit
+            .function_calling_config
+            .clone()
+            .or(ours.function_calling_config.clone()),
+        include_server_side_tool_invocations: explicit
+            .include_server_side_tool_invocations
+            .or(ours.include_server_side_tool_invocations),
+        retrieval_config: explicit.retrieval_config.clone(),
+    })
 }

@@ -220,6 +220,17 @@ impl Sources {
             return Ok(file_data(uri.into(), mime));
         }
         let data = file.file_data.ok_or_else(|| at.missing("file.file_data"))?;
+        if ["http://", "https://"]
+            .iter()
+            .any(|scheme| media::has_scheme(&data, scheme))
+        {
+            let link = content::Link {
+                url: Some(data),
+                is_bare: true,
+                ..content::Link::default()
+            };
+            return self.link(link, at, "file.file_data");
+        }
         let mime = file
             .filename
             .and_then(|name| media::by_extension(&name))

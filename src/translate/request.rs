@@ -126,7 +126,7 @@ pub(super) fn translate<'a>(
         })
         .filter(|system| !system.parts.is_empty()),
         tools: tools.tools,
-        tool_config: google.tool_config.or(tools.config),
+        tool_config: extra::tool_config(google.tool_config, tools.config),
         generation_config: config,
         safety_settings: google.safety_settings,
         cached_content: google.cached_content,

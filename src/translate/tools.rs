@@ -87,17 +87,20 @@ pub(super) fn translate<'a>(
 ) -> Result<Tools<'a>, ApiError> {
     let mut names = Names::default();
     let (functions, mut built_in) = declared(request, &mut names)?;
-    built_in.extend(extra);
     if request.web_search_options.is_some() || gemini.searches {
         built_in.push(entry("googleSearch"));
     }
-    let mut seen = HashSet::new();
-    built_in.retain(|tool| seen.insert(tool.keys().map(|key| camel(key)).collect::<Vec<_>>()));
-    let has_functions = !functions.is_empty();
+    // The same tool is asked for in several ways.
+    let mut seen: HashSet<String> = extra.iter().flat_map(Map::keys).map(|name| camel(name)).collect();
+    built_in.retain(|tool| tool.keys().all(|name| seen.insert(name.clone())));
+    built_in.extend(extra);
+    let declares = |tool: &Map<String, Value>| tool.keys().any(|name| camel(name) == "functionDeclarations");
+    let has_functions = !functions.is_empty() || built_in.iter().any(declares);
     if has_functions && gemini.family < Family::Gemini3 {
         // Older models refuse both together, and the functions are what the client waits for.
-        built_in.clear();
+        built_in.retain(declares);
     }
+    let is_mixed = has_functions && !built_in.iter().all(declares);
     let choice = request.tool_choice.take();
     let calling = match (choice, request.function_call.take()) {
         (Some(choice), _) => calling(choice, "tool_choice", &functions, &names)?,
@@ -108,13 +111,13 @@ pub(super) fn translate<'a>(
         function_calling_config: Some(calling),
         ..ToolConfig::default()
     });
-    if has_functions && !built_in.is_empty() {
+    if is_mixed {
         let config = config.get_or_insert_default();
         config.include_server_side_tool_invocations = Some(true);
         config.function_calling_config.get_or_insert_with(|| mode("VALIDATED"));
     }
     let mut tools = Vec::new();
-    if has_functions {
+    if !functions.is_empty() {
         tools.push(Tool::Functions(Functions {
             function_declarations: functions,
         }));
