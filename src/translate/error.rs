@@ -92,3 +92,67 @@ fn message(body: &[u8]) -> String {
 
 /// The largest part of an error's body that is kept.
 const MOST_BODY: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_inside_answers_are_told_as_openais() {
+        let key = format!("AIza{}", "x".repeat(35));
+        let google = |code: &str, message: &str| format!(r#"{{"code":{code},"message":"{message}","status":"X"}}"#);
+        // The upstream's error, and what is told: status, type, code, message.
+        let cases = [
+            (google("400", "Bad"), (400, "invalid_request_error", None, "Bad")),
+            (
+                google("429", "Slow"),
+                (429, "requests", Some("rate_limit_exceeded"), "Slow"),
+            ),
+            (google("500", "Oh"), (502, "server_error", Some("upstream_error"), "Oh")),
+            (google("503", "Busy"), (503, "server_error", Some("overloaded"), "Busy")),
+            (
+                google("504", "Late"),
+                (504, "server_error", Some("upstream_error"), "Late"),
+            ),
+            (
+                google("403", &format!("Consumer 'api_key:{key}' and my-own-key")),
+                (
+                    502,
+                    "server_error",
+                    Some("upstream_error"),
+                    "Consumer 'api_key:[redacted]' and [redacted]",
+                ),
+            ),
+            // No status, or none of an error's, or no object at all.
+            (
+                google("\"x\"", "Oh"),
+                (502, "server_error", Some("upstream_error"), "Oh"),
+            ),
+            (google("200", "Oh"), (502, "server_error", Some("upstream_error"), "Oh")),
+            (
+                google("70000", "Oh"),
+                (502, "server_error", Some("upstream_error"), "Oh"),
+            ),
+            (
+                "\"words\"".to_owned(),
+                (502, "server_error", Some("upstream_error"), "words"),
+            ),
+            (
+                "{}".to_owned(),
+                (502, "server_error", Some("upstream_error"), "The upstream failed."),
+            ),
+        ];
+        for (error, expected) in cases {
+            for body in [format!(r#"{{"error":{error}}}"#), format!(r#"[{{"error":{error}}}]"#)] {
+                let told = AnswerError::upstream(&error, body.as_bytes()).told(Some("my-own-key"));
+                let told = (
+                    told.status.as_u16(),
+                    told.kind,
+                    told.code.as_deref(),
+                    told.message.as_str(),
+                );
+                assert_eq!(told, expected, "{body}");
+            }
+        }
+    }
+}

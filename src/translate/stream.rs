@@ -63,6 +63,8 @@ impl ChatStream {
             return Ok(());
         }
         let response = read(data)?;
+        // At once: growing step by step would copy a picture over and over.
+        out.reserve(data.len() + 512);
         if let Some(usage) = response.usage_metadata {
             self.usage = usage.into();
         }
