@@ -20,6 +20,7 @@ use keystorm::{
     translate::{
         embedding,
         error::{AnswerError, event},
+        request::prepare,
         response::{Kind, Shape, completion, service_tier},
         stream::ChatStream,
         tools::Names,
@@ -161,6 +162,19 @@ impl Case {
         usize::try_from(self.shape[field].as_u64().unwrap_or_default()).unwrap()
     }
 
+    /// The names of the functions that the client declared.
+    fn names(&self) -> Names {
+        let mut request = self.shape["request"].clone();
+        let Some(fields) = request.as_object_mut() else {
+            return Names::default();
+        };
+        fields.insert("messages".to_owned(), json!([{ "role": "user", "content": "x" }]));
+        let request = request.to_string();
+        prepare(request.as_bytes(), "gemini-2.5-flash", &|_| None)
+            .unwrap()
+            .names
+    }
+
     fn shape<T>(&self, with: impl FnOnce(&Shape) -> T) -> T {
         let echo = self.shape["echo"].as_array().cloned().unwrap_or_default();
         let echo: Vec<Cow<str>> = echo
@@ -171,7 +185,7 @@ impl Case {
             id: "answer-1",
             created: 1_790_000_000,
             model: "gemini-2.5-flash",
-            names: &Names::default(),
+            names: &self.names(),
             seed: 1,
             kind: match self.text("kind") {
                 "completion" => Kind::Completion { echo: &echo },

@@ -1,5 +1,6 @@
 //! What OpenAI's clients read, written piece by piece into the answer's bytes.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Tokens as clients are told of them. `prompt` and `completion` add up to `total`.
@@ -70,6 +71,8 @@ pub struct ToolCall<'a> {
     pub arguments: Option<&'a RawValue>,
     /// Has to come back with the call. In escaped form.
     pub signature: Option<&'a str>,
+    /// Whether the tool takes free text, which its arguments hold as `input`.
+    pub is_custom: bool,
 }
 
 impl ToolCall<'_> {
@@ -83,19 +86,59 @@ impl ToolCall<'_> {
         }
         raw("\"id\":", out);
         string(self.id, out);
-        raw(",\"type\":\"function\",\"function\":{\"name\":", out);
-        string(self.name, out);
-        raw(",\"arguments\":\"", out);
-        match self.arguments {
-            Some(arguments) => compact::<true>(arguments.get(), out),
-            None => raw("{}", out),
+        if self.is_custom {
+            raw(",\"type\":\"custom\",\"custom\":{\"name\":", out);
+            string(self.name, out);
+            raw(",\"input\":", out);
+            self.write_input(out);
+        } else {
+            raw(",\"type\":\"function\",\"function\":{\"name\":", out);
+            string(self.name, out);
+            raw(",\"arguments\":", out);
+            self.write_arguments(out);
         }
-        raw("\"}", out);
+        raw("}", out);
         if let Some(signature) = self.signature {
             raw(",", out);
             extra_content(Some(signature), None, out);
         }
         raw("}", out);
+    }
+
+    /// Writes the field `function_call`, as it was before there were tools.
+    pub fn write_legacy(&self, out: &mut Vec<u8>) {
+        raw("\"function_call\":{\"name\":", out);
+        string(self.name, out);
+        raw(",\"arguments\":", out);
+        self.write_arguments(out);
+        if let Some(signature) = self.signature {
+            raw(",\"thought_signature\":", out);
+            escaped(signature, out);
+        }
+        raw("}", out);
+    }
+
+    fn write_arguments(&self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        match self.arguments {
+            Some(arguments) => compact::<true>(arguments.get(), out),
+            None => raw("{}", out),
+        }
+        out.push(b'"');
+    }
+
+    fn write_input(&self, out: &mut Vec<u8>) {
+        #[derive(Deserialize)]
+        struct Input<'a> {
+            #[serde(borrow)]
+            input: &'a RawValue,
+        }
+        let input = self.arguments.map(|arguments| serde_json::from_str(arguments.get()));
+        match input {
+            Some(Ok(Input { input })) if input.get().starts_with('"') => raw(input.get(), out),
+            // The model took no notice of the schema: all that it said is the text.
+            _ => self.write_arguments(out),
+        }
     }
 }
 
@@ -150,6 +193,26 @@ pub fn audio(id: &str, base64: &str, created: i64, out: &mut Vec<u8>) {
     raw(",\"expires_at\":", out);
     number(u64::try_from(created).unwrap_or_default(), out);
     raw(",\"transcript\":\"\"}", out);
+}
+
+/// Writes the field `audio` of a delta: its id comes once, and when it expires comes last and alone.
+pub fn audio_delta(id: Option<&str>, base64: &str, out: &mut Vec<u8>) {
+    raw("\"audio\":{", out);
+    if let Some(id) = id {
+        raw("\"id\":", out);
+        string(id, out);
+        raw(",", out);
+    }
+    raw("\"data\":", out);
+    escaped(base64, out);
+    raw("}", out);
+}
+
+/// Writes the field `audio` of the last delta that has one.
+pub fn audio_end(created: i64, out: &mut Vec<u8>) {
+    raw("\"audio\":{\"expires_at\":", out);
+    number(u64::try_from(created).unwrap_or_default(), out);
+    raw("}", out);
 }
 
 /// Writes the field `extra_content`, where Google's own clients look for what OpenAI's format has no place for.

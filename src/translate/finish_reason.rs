@@ -2,8 +2,8 @@
 
 use super::error::Why;
 
-/// OpenAI's word for Gemini's.
-pub fn finish_reason(native: &str, has_calls: bool, has_text: bool) -> &'static str {
+/// OpenAI's word for Gemini's. `calls` is the word for an answer that ends with calls, when there are any.
+pub fn finish_reason(native: &str, calls: Option<&'static str>, has_text: bool) -> &'static str {
     match native {
         "MAX_TOKENS" | "CONTINUATION" => "length",
         "SAFETY"
@@ -20,18 +20,17 @@ pub fn finish_reason(native: &str, has_calls: bool, has_text: bool) -> &'static 
         | "ESCALATION"
         | "MODEL_ARMOR"
         | LIMITED => "content_filter",
-        // Gemini says STOP for calls too.
-        "" | "STOP" | "FINISH_REASON_UNSPECIFIED" if has_calls => "tool_calls",
-        "OTHER" if !has_text && !has_calls => "content_filter",
-        // What is new ends an answer like any other, with its calls.
-        _ if has_calls && !is_known(native) => "tool_calls",
-        _ => "stop",
+        "OTHER" if !has_text && calls.is_none() => "content_filter",
+        "OTHER" => "stop",
+        _ if is_slip(native) => "stop",
+        // Gemini says STOP for calls too. What is new ends an answer like any other.
+        _ => calls.unwrap_or("stop"),
     }
 }
 
 /// Whether the word is in the documentation.
 pub fn is_known(native: &str) -> bool {
-    finish_reason(native, false, false) != "stop"
+    finish_reason(native, None, false) != "stop"
         || matches!(native, "" | "STOP" | "FINISH_REASON_UNSPECIFIED")
         || is_slip(native)
 }
@@ -96,7 +95,7 @@ mod tests {
             ("A_NEW_ONE", ["stop", "stop", "tool_calls"]),
         ];
         for (native, expected) in cases {
-            let told = [(false, true), (false, false), (true, false)];
+            let told = [(None, true), (None, false), (Some("tool_calls"), false)];
             let told = told.map(|(calls, text)| finish_reason(native, calls, text));
             assert_eq!(told, expected, "{native}");
             assert_eq!(is_known(native), native != "A_NEW_ONE", "{native}");

@@ -219,10 +219,10 @@ impl Writer<'_> {
             .map(Text::escaped)
             .filter(|_| message.is_empty() && finish_reason::is_slip(&native));
         self.begin_choice();
-        let has_calls = match self.shape.kind {
+        let calls = match self.shape.kind {
             Kind::Chat => {
                 self.message(&message, candidate, said_instead);
-                message.has_calls
+                calls_word(message.has_calls, self.shape.names)
             }
             Kind::Completion { .. } => {
                 raw("\"text\":", &mut self.out);
@@ -232,7 +232,7 @@ impl Writer<'_> {
                 message.write_content(&mut self.out);
                 raw(said_instead.unwrap_or_default(), &mut self.out);
                 raw("\"", &mut self.out);
-                false
+                None
             }
         };
         raw(",\"logprobs\":", &mut self.out);
@@ -240,7 +240,7 @@ impl Writer<'_> {
             Kind::Chat => logprobs::write(candidate.logprobs_result, &mut self.out),
             Kind::Completion { .. } => raw("null", &mut self.out),
         }
-        let finish = finish_reason(&native, has_calls, message.has_content);
+        let finish = finish_reason(&native, calls, message.has_content);
         self.answer.flagged |= native == finish_reason::LIMITED;
         if !finish_reason::is_known(&native) {
             self.answer.unknown_finish = Some(shorten(&native));
@@ -345,23 +345,29 @@ impl Writer<'_> {
     }
 
     fn calls(&mut self, message: &Message) {
-        raw(",\"tool_calls\":[", &mut self.out);
-        let mut is_first = true;
+        let names = self.shape.names;
+        let mut place = 0;
         for part in message.parts {
             let Some(call) = &part.function_call else { continue };
-            raw(if is_first { "" } else { "," }, &mut self.out);
-            is_first = false;
             let name = call.name.map(Text::plain).unwrap_or_default();
             let id = self.ids.call(&call.id.map(Text::plain).unwrap_or_default());
             let signature = part.thought_signature.filter(|signature| !signature.is_empty());
             let written = ToolCall {
                 index: None,
                 id: &id,
-                name: self.shape.names.original(&name),
+                name: names.original(&name),
                 arguments: call.args,
                 signature: signature.map(Text::escaped),
+                is_custom: names.is_custom(&name),
             };
+            if names.is_legacy() {
+                raw(",", &mut self.out);
+                written.write_legacy(&mut self.out);
+                return;
+            }
+            raw(if place == 0 { ",\"tool_calls\":[" } else { "," }, &mut self.out);
             written.write(&mut self.out);
+            place += 1;
             if let Some(signature) = signature {
                 self.answer.signatures.push((id, signature.plain().into_owned()));
             }
@@ -453,6 +459,15 @@ fn joined(pieces: Vec<&str>) -> Option<Cow<'_, str>> {
         STANDARD.decode_vec(plain(piece).as_ref(), &mut bytes).ok()?;
     }
     (!pieces.is_empty()).then(|| Cow::Owned(STANDARD.encode(bytes)))
+}
+
+/// OpenAI's word for an answer that ends with calls.
+pub(super) const fn calls_word(has_calls: bool, names: &Names) -> Option<&'static str> {
+    match (has_calls, names.is_legacy()) {
+        (false, _) => None,
+        (true, false) => Some("tool_calls"),
+        (true, true) => Some("function_call"),
+    }
 }
 
 /// What a client is told of a prompt that was not answered.

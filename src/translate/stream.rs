@@ -9,7 +9,7 @@ use super::{
     ids::Ids,
     logprobs,
     piece::Piece,
-    response::{Kind, Shape, block_reason, finish_fields, head, read, refusal, shorten},
+    response::{Kind, Shape, block_reason, calls_word, finish_fields, head, read, refusal, shorten},
     tools::Names,
 };
 use crate::{
@@ -101,11 +101,16 @@ impl ChatStream {
             let native = choice.finish.take().unwrap_or_default();
             choice.begin(&self.frame, number, out);
             choice.annotations(&self.frame, number, out);
+            if choice.has_audio {
+                self.frame.open(number, out);
+                answer::audio_end(self.frame.created, out);
+                self.frame.close(out);
+            }
             if let Some(message) = choice.finish_message.take().filter(|_| choice.is_empty()) {
                 self.frame.text(number, &message, out);
             }
-            let has_calls = choice.calls > 0 && self.frame.is_chat;
-            let finish = finish_reason(&native, has_calls, choice.has_content);
+            let calls = calls_word(choice.calls > 0 && self.frame.is_chat, &self.names);
+            let finish = finish_reason(&native, calls, choice.has_content);
             self.frame.end(number, finish, &native, out);
         }
         Ok(())
@@ -211,9 +216,10 @@ impl ChatStream {
                     choice.images += 1;
                 }
                 Piece::Audio { base64 } => {
-                    let id = choice.audio.get_or_insert_with(|| self.ids.random("audio_"));
+                    let id = (!choice.has_audio).then(|| self.ids.random("audio_"));
+                    choice.has_audio = true;
                     frame.open(number, out);
-                    answer::audio(id, base64, frame.created, out);
+                    answer::audio_delta(id.as_deref(), base64, out);
                 }
             }
             if let Some(signature) = signature {
@@ -269,7 +275,7 @@ struct Choice {
     has_content: bool,
     calls: usize,
     images: usize,
-    audio: Option<String>,
+    has_audio: bool,
     /// The text so far in escaped form, for citations, which come last and point into all of it.
     said: String,
     grounding: Option<Box<RawValue>>,
@@ -282,7 +288,7 @@ struct Choice {
 impl Choice {
     /// Whether nothing was said: thoughts alone are not an answer.
     const fn is_empty(&self) -> bool {
-        !self.has_content && self.calls == 0 && self.images == 0 && self.audio.is_none()
+        !self.has_content && self.calls == 0 && self.images == 0 && !self.has_audio
     }
 
     /// Writes the delta that comes first, unless it is written.
@@ -317,13 +323,21 @@ impl Choice {
             name: names.original(&name),
             arguments: sent.call.args,
             signature: signature.map(Text::escaped),
+            is_custom: names.is_custom(&name),
         };
-        frame.open(sent.number, out);
-        raw("\"tool_calls\":[", out);
-        call.write(out);
-        raw("]", out);
-        frame.close(out);
         self.calls += 1;
+        if names.is_legacy() && self.calls > 1 {
+            return None;
+        }
+        frame.open(sent.number, out);
+        if names.is_legacy() {
+            call.write_legacy(out);
+        } else {
+            raw("\"tool_calls\":[", out);
+            call.write(out);
+            raw("]", out);
+        }
+        frame.close(out);
         signature.map(|signature| (id, signature.plain().into_owned()))
     }
 

@@ -24,9 +24,16 @@ pub struct Names {
     originals: HashMap<String, String>,
     sent: HashMap<String, String>,
     custom: HashSet<String>,
+    is_legacy: bool,
 }
 
 impl Names {
+    /// Whether the client declared `functions`, as clients did before there were tools: it looks for `function_call` in the
+    /// answer, and can take one.
+    pub const fn is_legacy(&self) -> bool {
+        self.is_legacy
+    }
+
     /// The name that the client knows a function by.
     pub fn original<'n>(&'n self, sent: &'n str) -> &'n str {
         self.originals.get(sent).map_or(sent, String::as_str)
@@ -189,6 +196,7 @@ fn declared<'a>(request: &mut ChatRequest<'a>, names: &mut Names) -> Result<Decl
             }
         }
     }
+    names.is_legacy = functions.is_empty() && request.functions.as_ref().is_some_and(|list| !list.is_empty());
     for (index, function) in request.functions.take().unwrap_or_default().into_iter().enumerate() {
         functions.extend(declare(function, &format!("functions[{index}]"), names, &mut taken)?);
     }
