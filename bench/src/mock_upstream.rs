@@ -34,6 +34,8 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+mod gemini;
+
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// What the upstream remembers.
@@ -87,6 +89,15 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
     *lock(&memory.calls).entry(key.clone()).or_default() += 1;
     let told = lock(&memory.faults).get(&key).cloned();
     let fault = told.unwrap_or_else(|| by_name(&key).to_owned());
+    let path = head.uri.path();
+    // Newer SDKs of Google's call /v1, older ones /v1beta; the key's header is theirs alone.
+    let is_gemini = head.headers.contains_key("x-goog-api-key");
+    if is_gemini && let Some((code, error)) = gemini::fault(&fault, &key) {
+        return reply(
+            StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            &error,
+        );
+    }
     match fault.as_str() {
         "limited" => {
             let error = json!({ "message": "Rate limit reached. Please try again in 20s.", "type": "requests", "param": null, "code": "rate_limit_exceeded" });
@@ -108,13 +119,11 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
         }
         _ => {}
     }
-    let path = head.uri.path();
     if path.ends_with("/chat/completions") {
         return chat(&json, fault == "cut");
     }
-    // Newer SDKs of Google's call /v1, older ones /v1beta.
-    if path.starts_with("/v1beta/") || path.contains(':') {
-        return gemini(path);
+    if is_gemini {
+        return gemini(path, head.uri.query().unwrap_or_default(), &json, fault == "cut");
     }
     if path.ends_with("/models") {
         let model = |id: &str| json!({ "id": id, "object": "model", "created": 1, "owned_by": "mock" });
@@ -169,38 +178,39 @@ fn chat(request: &Value, cut: bool) -> Response<Body> {
             .map(|word| chunk(json!({ "content": word }), None)),
     );
     if cut {
-        return streamed(events, true);
+        return streamed(events, "\n\n", true);
     }
     events.push(chunk(json!({}), Some("stop")));
     if request["stream_options"]["include_usage"] == json!(true) {
         events.push(json!({ "id": "chatcmpl-mock", "object": "chat.completion.chunk", "created": 1, "model": request["model"], "choices": [], "usage": usage }).to_string());
     }
     events.push("[DONE]".to_owned());
-    streamed(events, false)
+    streamed(events, "\n\n", false)
 }
 
-fn gemini(path: &str) -> Response<Body> {
-    if path.ends_with("/models") {
-        let model = json!({ "name": "models/gemini-2.5-flash", "supportedGenerationMethods": ["generateContent"] });
-        return reply(StatusCode::OK, &json!({ "models": [model] }));
+fn gemini(path: &str, query: &str, request: &Value, cut: bool) -> Response<Body> {
+    match gemini::answer(path, request) {
+        gemini::Answer::Whole(answer) => reply(StatusCode::OK, &answer),
+        gemini::Answer::Events(mut events) if query.contains("alt=sse") => {
+            if cut {
+                events.pop();
+            }
+            streamed(events.iter().map(Value::to_string).collect(), "\r\n\r\n", cut)
+        }
+        gemini::Answer::Events(events) => reply(StatusCode::OK, &json!(events)),
+        gemini::Answer::Refused(code, status, message) => {
+            let error = json!({ "code": code, "message": message, "status": status });
+            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST);
+            reply(code, &json!({ "error": error }))
+        }
     }
-    let candidate = json!({ "content": { "role": "model", "parts": [{ "text": "Hello from the mock." }] }, "finishReason": "STOP", "index": 0 });
-    let usage = json!({ "promptTokenCount": 3, "candidatesTokenCount": 5, "totalTokenCount": 8 });
-    let answer = json!({ "candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-2.5-flash" });
-    if path.ends_with(":streamGenerateContent") {
-        return streamed(vec![answer.to_string()], false);
-    }
-    if path.ends_with(":countTokens") {
-        return reply(StatusCode::OK, &json!({ "totalTokens": 3 }));
-    }
-    reply(StatusCode::OK, &answer)
 }
 
 /// Server-sent events, a few milliseconds apart; `cut` breaks the connection behind the last one.
-fn streamed(events: Vec<String>, cut: bool) -> Response<Body> {
+fn streamed(events: Vec<String>, end_of_event: &'static str, cut: bool) -> Response<Body> {
     let frames = events
         .into_iter()
-        .map(|event| Ok(Frame::data(Bytes::from(format!("data: {event}\n\n")))));
+        .map(move |event| Ok(Frame::data(Bytes::from(format!("data: {event}{end_of_event}")))));
     let end = cut.then(|| Err(std::io::Error::other("cut")));
     let frames = stream::unfold(
         frames.chain(end).collect::<Vec<_>>().into_iter(),

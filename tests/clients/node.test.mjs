@@ -73,7 +73,7 @@ test("openai: a chat, a stream and the models", async () => {
   assert.equal(text, "You said: hello there");
   const ids = [];
   for await (const model of client.models.list()) ids.push(model.id);
-  assert.deepEqual(ids.sort(), ["gemini-2.5-flash", "mock-large", "mock-small"]);
+  for (const id of ["gemini-2.5-flash", "gemini-3-flash-preview", "mock-large", "mock-small"]) assert.ok(ids.includes(id), id);
 });
 
 test("openai: a wrong access key is an AuthenticationError", async () => {
@@ -81,8 +81,49 @@ test("openai: a wrong access key is an AuthenticationError", async () => {
   await assert.rejects(() => client.models.list(), OpenAI.AuthenticationError);
 });
 
-test("google-genai: native requests pass through", async () => {
+const tool = (name) => ({
+  type: "function",
+  function: { name, description: name, parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } },
+});
+
+test("openai: a tools loop with Gemini 3, streamed", async () => {
+  const client = new OpenAI({ baseURL: `${keystorm}/v1`, apiKey: "access", maxRetries: 0 });
+  const model = "gemini-3-flash-preview";
+  const tools = [tool("weather"), tool("news")];
+  const asked = { role: "user", content: 'call:weather({"city":"Oslo"}) call:news({"city":"Rome"})' };
+  const first = await client.chat.completions.stream({ model, messages: [asked], tools }).finalChatCompletion();
+  const message = first.choices[0].message;
+  assert.equal(first.choices[0].finish_reason, "tool_calls");
+  assert.deepEqual(message.tool_calls.map((call) => [call.function.name, JSON.parse(call.function.arguments).city]), [["weather", "Oslo"], ["news", "Rome"]]);
+  const results = message.tool_calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: `of ${call.function.name}` }));
+  const last = await client.chat.completions.create({ model, messages: [asked, message, ...results], tools });
+  assert.equal(last.choices[0].message.content, 'Results: weather -> {"output":"of weather"}; news -> {"output":"of news"}');
+  assert.equal(last.usage.total_tokens, 10);
+});
+
+test("openai: Gemini's structured output, images, embeddings and errors", async () => {
+  const client = new OpenAI({ baseURL: `${keystorm}/v1`, apiKey: "access", maxRetries: 0 });
+  const model = "gemini-2.5-flash";
+  const schema = { type: "object", properties: { name: { type: "string" }, sure: { type: "boolean" } }, required: ["name", "sure"], additionalProperties: false };
+  const parsed = await client.chat.completions.parse({ model, messages, response_format: { type: "json_schema", json_schema: { name: "s", schema, strict: true } } });
+  assert.deepEqual(parsed.choices[0].message.parsed, { name: "text", sure: true });
+  const content = [{ type: "text", text: "see" }, { type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } }];
+  const seen = await client.chat.completions.create({ model, messages: [{ role: "user", content }] });
+  assert.equal(seen.choices[0].message.content, "[image/png, 4 base64 digits] You said: see");
+  const embedded = await client.embeddings.create({ model: "gemini-embedding-001", input: ["a", "b"] });
+  assert.ok(Math.abs(embedded.data[1].embedding.reduce((sum, value) => sum + value * value, 0) - 1) < 1e-5);
+  await assert.rejects(() => client.chat.completions.create({ model, messages: [{ role: "judge", content: "x" }] }), (error) => error instanceof OpenAI.BadRequestError && error.param === "messages[0].role");
+  await assert.rejects(() => client.chat.completions.create({ model: "gemini-9-none", messages }), (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found");
+});
+
+test("google-genai: native requests and streams pass through", async () => {
   const client = new GoogleGenAI({ apiKey: "access", httpOptions: { baseUrl: keystorm } });
-  const answer = await client.models.generateContent({ model: "gemini-2.5-flash", contents: "hi" });
-  assert.equal(answer.text, "Hello from the mock.");
+  const model = "gemini-2.5-flash";
+  const answer = await client.models.generateContent({ model, contents: "hi" });
+  assert.equal(answer.text, "You said: hi");
+  let text = "";
+  for await (const chunk of await client.models.generateContentStream({ model, contents: "hi" })) text += chunk.text ?? "";
+  assert.equal(text, "You said: hi");
+  const embedded = await client.models.embedContent({ model: "gemini-embedding-001", contents: ["a", "b"] });
+  assert.equal(embedded.embeddings.length, 2);
 });

@@ -1,34 +1,88 @@
-"""Gemini keys: the `google-genai` package, and the `openai` package with a Gemini model, both unmodified."""
+"""Gemini's own dialect: the `google-genai` package, unmodified, passed through with the pool's failover."""
 
-import openai
+import pytest
 from google import genai
-from google.genai import types
+from google.genai import errors, types
+from pydantic import BaseModel
 
-from conftest import ACCESS_KEY
+from conftest import ACCESS_KEY, call
 
-
-def test_native_requests_pass_through(keystorm, upstream):
-    key = f"AIza{'0' * 35}"
-    keystorm.add(key, apiType="gemini")
-    client = genai.Client(api_key=ACCESS_KEY, http_options=types.HttpOptions(base_url=keystorm.url))
-    model = "gemini-2.5-flash"
-    assert client.models.generate_content(model=model, contents="hi").text == "Hello from the mock."
-    chunks = client.models.generate_content_stream(model=model, contents="hi")
-    assert "".join(chunk.text for chunk in chunks) == "Hello from the mock."
-    assert client.models.count_tokens(model=model, contents="hi").total_tokens == 3
-    assert upstream.calls() == {key: 3}, "the client's key never goes up"
+MODEL = "gemini-2.5-flash"
+KEYS = [f"AIza{digit * 35}" for digit in "12"]
 
 
-def test_an_openai_client_reaches_a_gemini_model(keystorm, upstream):
-    good, dead = f"AIza{'1' * 35}", f"AIza{'2' * 35}"
-    keystorm.add(good, dead, apiType="gemini")
-    upstream.fault(**{dead: "dead"})
-    client = openai.OpenAI(base_url=f"{keystorm.url}/v1", api_key=ACCESS_KEY, max_retries=0)
-    messages = [{"role": "user", "content": "hi there"}]
-    for name in ("gemini-2.5-flash", "gemini/gemini-2.5-flash", "models/gemini-2.5-flash"):
-        answer = client.chat.completions.create(model=name, messages=messages)
-        assert answer.choices[0].message.content == "You said: hi there"
-        assert answer.model == "gemini-2.5-flash", "prefixes are for KeyStorm alone"
-    chunks = client.chat.completions.create(model="gemini-2.5-flash", messages=messages, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "You said: hi there"
-    assert upstream.calls()[good] == 4 and upstream.calls().get(dead, 0) <= 1
+@pytest.fixture
+def client(keystorm):
+    keystorm.add(*KEYS, apiType="gemini")
+    return genai.Client(api_key=ACCESS_KEY, http_options=types.HttpOptions(base_url=keystorm.url))
+
+
+def test_native_requests_pass_through(client, upstream):
+    assert client.models.generate_content(model=MODEL, contents="hi").text == "You said: hi"
+    chunks = client.models.generate_content_stream(model=MODEL, contents="hi")
+    assert "".join(chunk.text or "" for chunk in chunks) == "You said: hi"
+    assert client.models.count_tokens(model=MODEL, contents="hi").total_tokens == 3
+    assert sum(upstream.calls().values()) == 3 and set(upstream.calls()) <= set(KEYS), "the client's key never goes up"
+
+
+def test_both_forms_of_the_credential(client, keystorm):
+    body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    path = f"/v1beta/models/{MODEL}:generateContent"
+    for url, headers in (
+        (f"{keystorm.url}{path}?key={ACCESS_KEY}", {}),
+        (f"{keystorm.url}{path}", {"x-goog-api-key": ACCESS_KEY}),
+        (f"{keystorm.url}{path}", {"authorization": f"Bearer {ACCESS_KEY}"}),
+    ):
+        status, _, answer = call("POST", url, body, headers)
+        assert status == 200 and answer["candidates"][0]["content"]["parts"][0]["text"] == "You said: hi"
+    # Without alt=sse a stream is one JSON array.
+    status, _, answer = call("POST", f"{keystorm.url}/v1beta/models/{MODEL}:streamGenerateContent", body, {"x-goog-api-key": ACCESS_KEY})
+    assert status == 200 and isinstance(answer, list)
+
+
+def test_functions_are_called(client):
+    asked = []
+
+    def weather(city: str) -> str:
+        """Tells the weather of a city."""
+        asked.append(city)
+        return f"sun in {city}"
+
+    config = types.GenerateContentConfig(tools=[weather])
+    answer = client.models.generate_content(model="gemini-3-flash-preview", contents='call:weather({"city":"Rome"})', config=config)
+    assert asked == ["Rome"] and "sun in Rome" in answer.text
+
+
+def test_structured_output_and_embeddings(client):
+    class Recipe(BaseModel):
+        name: str
+        minutes: int
+
+    config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=Recipe)
+    assert client.models.generate_content(model=MODEL, contents="a recipe", config=config).parsed == Recipe(name="text", minutes=1)
+    embedded = client.models.embed_content(model="gemini-embedding-001", contents=["a", "b"], config=types.EmbedContentConfig(output_dimensionality=8))
+    assert [len(one.values) for one in embedded.embeddings] == [8, 8]
+
+
+def test_models_are_listed_natively(client):
+    names = [model.name for model in client.models.list()]
+    assert f"models/{MODEL}" in names
+    assert client.models.get(model=MODEL).name == f"models/{MODEL}"
+
+
+def test_failover_and_errors_in_googles_shape(client, upstream):
+    upstream.fault(**{KEYS[0]: "limited"})
+    for _ in range(6):
+        assert client.models.generate_content(model=MODEL, contents="hi").text == "You said: hi"
+    assert upstream.calls().get(KEYS[0], 0) <= 1
+    with pytest.raises(errors.ClientError) as wrong:
+        client.models.generate_content(model=MODEL, contents=[types.Content(role="nobody", parts=[types.Part(text="x")])])
+    assert wrong.value.code == 400 and wrong.value.status == "INVALID_ARGUMENT"
+    with pytest.raises(errors.ClientError) as unknown:
+        client.models.generate_content(model="gemini-9-none", contents="hi")
+    assert unknown.value.code == 404
+    upstream.fault(**{KEYS[1]: "dead"})
+    with pytest.raises(errors.APIError) as nobody:
+        client.models.generate_content(model=MODEL, contents="hi")
+    assert nobody.value.code == 429 and nobody.value.status == "RESOURCE_EXHAUSTED"
+    assert not any(key in str(nobody.value) for key in KEYS)
