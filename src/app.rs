@@ -18,6 +18,7 @@ use crate::{
     routes::{self, Route},
     settings::{LogRequests, Settings},
     store::Database,
+    translate::signatures::Signatures,
     vault::Vault,
 };
 
@@ -38,6 +39,7 @@ pub struct Instance<P: Ports> {
     settings: Kept<Result<(Rc<Settings>, Rc<Vault>), Rc<[String]>>>,
     catalogue: Kept<Rc<Catalogue>>,
     models: RefCell<HashMap<String, (Rc<Vec<Value>>, UnixMillis)>>,
+    signatures: RefCell<Signatures>,
 }
 
 impl<P: Ports> App<P> {
@@ -52,6 +54,7 @@ impl<P: Ports> App<P> {
             settings: Kept::default(),
             catalogue: Kept::default(),
             models: RefCell::default(),
+            signatures: RefCell::default(),
         }))
     }
 
@@ -59,7 +62,8 @@ impl<P: Ports> App<P> {
     pub async fn handle(&self, request: Request<P::RequestBody>) -> Response<P> {
         let started = self.0.ports.now();
         let request_id = request_id(&request.headers, self.0.ports.seed());
-        let dialect = Dialect::of(&request.path);
+        let mut dialect = Dialect::of(&request.path);
+        let is_googles = routes::is_googles(&request.headers);
         let asked = Asked::of(&request.method, &request.path, &request.headers);
         let is_operators = routes::is_operators(&request.path);
         let mut origin = String::from("*");
@@ -81,7 +85,13 @@ impl<P: Ports> App<P> {
                 if is_edge {
                     handlers::edge::forward(&context, request).await
                 } else {
-                    let route = routes::route(&request.method, &request.path);
+                    let mut route = routes::route(&request.method, &request.path);
+                    if is_googles {
+                        route = route.map(routes::as_google);
+                        if matches!(route, Ok(Route::Gemini(..))) {
+                            dialect = Dialect::Gemini;
+                        }
+                    }
                     label = route.as_ref().map_or(Some("unknown"), metrics::label);
                     match route {
                         Ok(route) => dispatch(context, route, request).await,
@@ -164,6 +174,23 @@ impl<P: Ports> App<P> {
             kept.clear();
         }
         kept.insert(group.to_owned(), (models, now));
+    }
+
+    /// The thought signature that came with a tool call, for clients that do not send it back. This instance may not be the
+    /// one that saw it: then a dummy has to do.
+    pub fn recall_signature(&self, id: &str, now: UnixMillis) -> Option<String> {
+        self.0.signatures.borrow().recall(id, now).map(str::to_owned)
+    }
+
+    /// Keeps thought signatures by the ids of their calls.
+    pub fn remember_signatures(&self, signatures: &[(String, String)]) {
+        if !signatures.is_empty() {
+            let now = self.0.ports.now();
+            let mut kept = self.0.signatures.borrow_mut();
+            for (id, signature) in signatures {
+                kept.remember(id, signature, now);
+            }
+        }
     }
 
     /// Forgets what was read: the administrator has changed something through this instance.

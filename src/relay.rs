@@ -60,6 +60,8 @@ pub enum Broken {
     Upstream(StatusCode, Vec<u8>),
     /// It holds nothing, or nothing that can be read.
     Empty,
+    /// It is a slip of the model, or the attempt has mended its request: the same key is asked again.
+    Again,
     /// The request cannot be served, whatever the key.
     Caller(ApiError),
 }
@@ -342,6 +344,68 @@ impl<P: Ports> Relay<P> {
         }
     }
 
+    /// Asks with the client's own key, which is in no pool: nothing is chosen, counted or held against it.
+    pub async fn run_own<A: Attempt<P>>(
+        &self,
+        key: Candidate,
+        model: &str,
+        attempt: &mut A,
+    ) -> Result<Delivered<P, A::Output>, Failure> {
+        let started = self.0.ports.now();
+        let masked = key.secret.masked();
+        let lease = Lease {
+            key: Rc::new(key),
+            model: Rc::from(model),
+        };
+        let mut walk = Walk::new(self.0.pool.borrow().settings(), started);
+        let (judgement, upstream) = match self.try_key(&lease, &mut walk, attempt).await {
+            Tried::Good(output) => {
+                let ticket = Ticket {
+                    relay: self.clone(),
+                    lease: None,
+                    started,
+                };
+                return Ok(Delivered {
+                    output,
+                    ticket,
+                    key: masked,
+                    attempts: walk.attempts,
+                });
+            }
+            Tried::Refused(error) => return Err(error.into()),
+            Tried::Bad(judgement, upstream) => (judgement, upstream),
+        };
+        let message = redact(&judgement.message, Some(lease.key.secret.expose()));
+        // With one key of the client's own, what is wrong with the key is the client's to know.
+        let refused = (judgement.fault == Fault::Credential).then(|| ApiError::unauthorized(message.clone()));
+        let target = Target {
+            group: Rc::from(""),
+            api_type: lease.key.api_type,
+            model: Rc::clone(&lease.model),
+            endpoints: None,
+            sticky: None,
+            pinned: false,
+        };
+        let wait = match judgement.rest {
+            classify::Rest::Key(ms) | classify::Rest::Model(ms) | classify::Rest::ModelDoubling(ms, _) => {
+                seconds(started.plus(ms), started)
+            }
+            _ => DEFAULT_WAIT_S,
+        };
+        let bad = Bad {
+            judgement,
+            message,
+            upstream,
+            key: masked,
+            wait,
+        };
+        let mut failure = bad.into_failure(&target, &walk);
+        if let Some(refused) = refused {
+            failure.error = refused;
+        }
+        Err(failure)
+    }
+
     /// Writes what waits to be written. What cannot be written now is kept.
     pub async fn flush(&self) {
         let (writes, usage) = {
@@ -487,7 +551,11 @@ impl<P: Ports> Relay<P> {
                         classify::classify(key.api_type, status, &HeaderMap::new(), &body, now),
                         None,
                     ),
-                    Err(Broken::Empty) => Tried::Bad(
+                    Err(Broken::Again) if adapted < MOST_ADAPTATIONS => {
+                        adapted += 1;
+                        continue;
+                    }
+                    Err(Broken::Empty | Broken::Again) => Tried::Bad(
                         classify::classify(key.api_type, StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"", now),
                         None,
                     ),

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::Method;
-use percent_encoding::percent_decode_str;
+use http::{HeaderMap, Method, header};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::error::ApiError;
 
@@ -137,6 +137,42 @@ pub fn is_operators(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics")
 }
 
+/// Whether a request comes from a client of Google's: its newest ones call `/v1`, where OpenAI's are too, and differ by the
+/// header of the key alone.
+pub fn is_googles(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-goog-api-key") && !headers.contains_key(header::AUTHORIZATION)
+}
+
+/// The route of a path that both APIs have, for a client of Google's.
+pub fn as_google(route: Route) -> Route {
+    let Route::OpenAi(openai, group) = route else {
+        return route;
+    };
+    let below = match &openai {
+        OpenAi::Models => Some("/models".to_owned()),
+        OpenAi::Model(id) => Some(format!("/models/{}", utf8_percent_encode(id, SEGMENT))),
+        OpenAi::Other(path) => {
+            let root = path.split('/').nth(1).unwrap_or_default();
+            ["batches", "files"].contains(&root).then(|| path.clone())
+        }
+        OpenAi::Chat | OpenAi::Completions | OpenAi::Embeddings => None,
+    };
+    match below.map(|below| format!("/v1{below}")) {
+        Some(path) => Route::Gemini(
+            Gemini {
+                model: match openai {
+                    OpenAi::Model(id) => Some(id),
+                    _ => None,
+                },
+                verb: None,
+                path,
+            },
+            group,
+        ),
+        None => Route::OpenAi(openai, group),
+    }
+}
+
 /// Whether a path is written so that another program could read another path in it: empty, dot and backslash segments,
 /// plain or encoded however often, control characters, what is no UTF-8, matrix parameters. An encoded slash is fine inside
 /// a model's name alone.
@@ -207,9 +243,9 @@ fn openai(rest: &str) -> (OpenAi, &'static str) {
 
 /// Gemini's native routes: all of `/v1beta` and `/upload/v1beta`, and the models of `/v1` when a verb follows.
 fn gemini(path: &str) -> Option<Gemini> {
-    let below = path
-        .strip_prefix("/v1beta/")
-        .or_else(|| path.strip_prefix("/upload/v1beta/"));
+    let below = ["/v1beta/", "/upload/v1beta/", "/upload/v1/"]
+        .iter()
+        .find_map(|root| path.strip_prefix(root));
     let (below, native) = match below {
         Some(below) => (below, true),
         None => (path.strip_prefix("/v1/")?, false),
@@ -267,6 +303,19 @@ fn allowed(method: &Method, methods: &'static str) -> Result<(), ApiError> {
 
 /// How often something may be encoded over and over and still be looked through.
 const MOST_ENCODINGS: usize = 3;
+
+/// What cannot stand in a path's segment as it is; a model's name may hold slashes.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// The first segments of OpenAI's API below `/v1`.
 const BARE: [&str; 22] = [
@@ -443,5 +492,32 @@ mod tests {
             let error = route(&method.parse().unwrap(), path).unwrap_err();
             assert_eq!(error.status.as_u16(), status, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_client_of_googles_is_known_by_its_header() {
+        let google = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-goog-api-key"),
+            http::HeaderValue::from_static("k"),
+        )]);
+        assert!(is_googles(&google));
+        let mut both = google.clone();
+        both.insert(header::AUTHORIZATION, http::HeaderValue::from_static("Bearer k"));
+        assert!(!is_googles(&both) && !is_googles(&HeaderMap::new()));
+        let turned = |path: &str| as_google(route(&Method::GET, path).unwrap());
+        assert_eq!(turned("/v1/models"), gemini_route("/v1/models", None, None, ""));
+        assert_eq!(
+            turned("/g/v1/models/gemini-x"),
+            gemini_route("/v1/models/gemini-x", Some("gemini-x"), None, "g")
+        );
+        assert_eq!(turned("/v1/files/abc"), gemini_route("/v1/files/abc", None, None, ""));
+        assert_eq!(
+            turned("/v1/responses/x"),
+            openai_route(OpenAi::Other("/responses/x".to_owned()), "")
+        );
+        assert_eq!(
+            as_google(route(&Method::POST, "/v1/chat/completions").unwrap()),
+            openai_route(OpenAi::Chat, "")
+        );
     }
 }

@@ -38,7 +38,7 @@ pub async fn native<P: Ports>(
             }
             Choice::anywhere(ApiType::Gemini, name).target(&group)
         }
-        None if route.path.ends_with("/v1beta/models") => Choice::anywhere(ApiType::Gemini, "").target(&group),
+        None if route.path.ends_with("/models") => Choice::anywhere(ApiType::Gemini, "").target(&group),
         None => passthrough::pinned(ApiType::Gemini, &group),
     };
     let mut length = None;

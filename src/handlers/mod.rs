@@ -3,9 +3,12 @@
 pub mod admin;
 mod body;
 pub mod chat;
+pub mod download;
 pub mod edge;
+pub mod embed;
 pub mod fetch;
 pub mod gemini;
+pub mod generate;
 pub mod health;
 pub mod models;
 pub mod passthrough;
@@ -155,9 +158,7 @@ pub async fn openai<P: Ports>(
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     match route {
-        OpenAi::Chat => chat::answer(context, "/chat/completions", group, request).await,
-        OpenAi::Completions => chat::answer(context, "/completions", group, request).await,
-        OpenAi::Embeddings => chat::answer(context, "/embeddings", group, request).await,
+        OpenAi::Chat | OpenAi::Completions | OpenAi::Embeddings => chat::answer(context, &route, group, request).await,
         OpenAi::Models => models::list(&context, &group, &request).await,
         OpenAi::Model(id) if request.method != http::Method::DELETE => {
             models::one(&context, &group, &id, &request).await

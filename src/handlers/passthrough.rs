@@ -302,7 +302,7 @@ impl<P: Ports> Attempt<P> for Upstream<P> {
     fn request(&mut self, key: &Candidate) -> Result<Outbound<P::RequestBody>, ApiError> {
         let mut headers = self.headers.clone();
         // Google's own OpenAI layer takes keys as OpenAI does.
-        let as_openai = self.target.starts_with(GOOGLE_OPENAI);
+        let as_openai = self.target.starts_with("/v1beta/openai/");
         let (name, value) = if as_openai { bearer(key)? } else { credential(key)? };
         headers.insert(name, value);
         let body = match &self.body {
@@ -363,9 +363,6 @@ fn sensitive(name: HeaderName, text: &str) -> Result<(HeaderName, HeaderValue), 
     Ok((name, value))
 }
 
-/// Where Google speaks OpenAI's API itself, below a Gemini key's base URL.
-pub const GOOGLE_OPENAI: &str = "/v1beta/openai";
-
 /// The same body with another model's name: all else stays as it was written, byte for byte. It is not parsed anew: a body
 /// of many small values takes many times its length once it is.
 fn with_model(body: &Bytes, written: Option<&RawValue>, model: &str) -> Bytes {
@@ -393,7 +390,8 @@ fn text<'a>(value: Option<&'a RawValue>, param: &str) -> Result<Option<Cow<'a, s
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn hash(text: &str) -> u64 {
+/// What stands for a text where only sameness matters.
+pub fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
