@@ -48,7 +48,7 @@ pub enum Kind<'s> {
     Chat,
     /// `/v1/completions`.
     Completion {
-        /// What goes before each answer: one text for each upstream answer, none at all unless asked for.
+        /// What goes before each answer: a text for each upstream call of the request, none at all unless asked for.
         echo: &'s [Cow<'s, str>],
     },
 }
@@ -293,12 +293,13 @@ impl Writer<'_> {
     }
 
     fn annotations(&mut self, message: &Message, candidate: &Candidate, content: &str) {
-        let (mut starts, mut written) = (Vec::new(), Vec::new());
+        let (mut starts, mut start, mut written) = (Vec::new(), 0, Vec::new());
         for (number, part) in message.parts.iter().enumerate() {
             if let Some(piece) = Piece::of(part).filter(|piece| piece.is_content()) {
-                let so_far = String::from_utf8_lossy(&written);
-                starts.push((number, plain(&so_far).len()));
+                starts.push((number, start));
+                written.clear();
                 piece.write_content(&mut written);
+                start += plain(std::str::from_utf8(&written).unwrap_or_default()).len();
             }
         }
         let text = if message.has_content {

@@ -41,7 +41,7 @@ impl ChatStream {
     /// A stream whose first choice has the number `offset`.
     pub fn new(shape: &Shape, offset: u32, include_usage: bool) -> Self {
         Self {
-            frame: Frame::new(shape, include_usage),
+            frame: Frame::new(shape, offset, include_usage),
             offset,
             names: shape.names.clone(),
             ids: Ids::new(shape.seed.wrapping_add(offset.into())),
@@ -392,7 +392,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(shape: &Shape, include_usage: bool) -> Self {
+    fn new(shape: &Shape, offset: u32, include_usage: bool) -> Self {
         let mut start = b"data: ".to_vec();
         head(shape, true, &mut start);
         Self {
@@ -402,7 +402,10 @@ impl Frame {
             created: shape.created,
             echo: match shape.kind {
                 Kind::Chat => String::new(),
-                Kind::Completion { echo } => echo.first().map(|echo| echo.clone().into_owned()).unwrap_or_default(),
+                Kind::Completion { echo } => {
+                    let own = usize::try_from(offset).ok().and_then(|place| echo.get(place));
+                    own.map(|echo| echo.clone().into_owned()).unwrap_or_default()
+                }
             },
         }
     }
