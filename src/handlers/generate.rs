@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures::{
     future::{Either, select, try_join_all},
-    stream::{FuturesUnordered, StreamExt as _},
+    stream::{self, FuturesUnordered, StreamExt as _},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -119,9 +119,14 @@ pub async fn answer<P: Ports>(
 
 /// Fetches what the request names by URL.
 async fn fill<P: Ports>(context: &Context<P>, prepared: &mut Prepared<'_>) -> Result<(), ApiError> {
-    let wanted = prepared.downloads.iter();
-    let files = try_join_all(wanted.map(|wanted| download::fetch(context, &wanted.url, &wanted.param))).await?;
-    for (number, file) in files.into_iter().enumerate() {
+    let wanted = prepared.downloads.clone();
+    let fetches = wanted
+        .iter()
+        .map(|wanted| download::fetch(context, &wanted.url, &wanted.param));
+    // Few at once: each may be large, and what is too much together is noticed as they come in.
+    let mut files = stream::iter(fetches).buffered(DOWNLOADS_AT_ONCE).enumerate();
+    while let Some((number, file)) = files.next().await {
+        let file = file?;
         prepared.inline(number, &file.mime, &file.data)?;
     }
     Ok(())
@@ -277,25 +282,32 @@ impl Call<'_> {
     }
 }
 
-/// One request to Gemini, and its bytes as they were last written.
+/// One request to Gemini, and its bytes as they were last written, for each of its answers.
 struct Work<'a> {
     prepared: RefCell<Prepared<'a>>,
-    body: RefCell<Bytes>,
+    bodies: RefCell<Vec<Bytes>>,
 }
 
 impl<'a> Work<'a> {
-    fn new(prepared: Prepared<'a>) -> Self {
+    fn new(mut prepared: Prepared<'a>) -> Self {
         Self {
-            body: RefCell::new(prepared.body()),
+            bodies: RefCell::new(prepared.bodies()),
             prepared: RefCell::new(prepared),
         }
+    }
+
+    /// The bytes for a choice of the whole answer.
+    fn body(&self, number: u32) -> Bytes {
+        let bodies = self.bodies.borrow();
+        let place = (number as usize).checked_rem(bodies.len());
+        place.and_then(|place| bodies.get(place)).cloned().unwrap_or_default()
     }
 
     fn adapt(&self, message: &str) -> bool {
         let mut prepared = self.prepared.borrow_mut();
         let changed = prepared.adapt(message);
         if changed {
-            self.body.replace(prepared.body());
+            self.bodies.replace(prepared.bodies());
         }
         changed
     }
@@ -331,7 +343,7 @@ impl<'w, 'c, 'a> Attempted<'w, 'c, 'a> {
             method: Method::POST,
             url: format!("{}{}", key.base_url, self.call.path),
             headers,
-            body: OutboundBody::Full(self.work.body.borrow().clone()),
+            body: OutboundBody::Full(self.work.body(self.number)),
             timeouts: self.call.timeouts,
         })
     }
@@ -570,6 +582,9 @@ fn fail<P: Ports>(live: Live<P>, stopped: Stopped) -> ApiError {
 
 /// How Gemini says that a thought signature is missing; an answer may end for that reason too.
 const MISSING_SIGNATURE: &str = "Function call is missing a thought_signature";
+
+/// How many files of one request are fetched at the same time.
+const DOWNLOADS_AT_ONCE: usize = 4;
 
 /// How often it is looked whether the client has heard nothing for long.
 const TICK_MS: u64 = 5000;

@@ -16,6 +16,7 @@ pub mod model;
 pub mod models;
 mod openapi;
 pub mod parts;
+mod payload;
 mod piece;
 mod reasoning;
 pub mod request;

@@ -101,7 +101,8 @@ impl Sources {
     /// How closely all images are looked at, where that is said once for a request.
     pub(super) fn resolution(&self) -> Option<&'static str> {
         let first = *self.details.first()?;
-        let is_one = self.family <= Family::Gemini25 && self.details.iter().all(|detail| *detail == first);
+        let is_told_once = matches!(self.family, Family::Gemini20 | Family::Gemini25);
+        let is_one = is_told_once && self.details.iter().all(|detail| *detail == first);
         first.filter(|_| is_one)
     }
 

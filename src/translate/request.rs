@@ -62,7 +62,16 @@ impl Prepared<'_> {
             return Ok(());
         };
         let (mime, data) = wanted.read(mime, data)?;
-        self.size += data.len();
+        let size = self.size + data.len();
+        if size > MOST_BYTES {
+            let message = format!(
+                "With '{}' the request is larger than {} MB.",
+                wanted.param,
+                MOST_BYTES / 1_000_000
+            );
+            return Err(ApiError::invalid(wanted.param.clone(), message));
+        }
+        self.size = size;
         for content in &mut self.request.contents {
             for part in &mut content.parts {
                 super::parts::fill(part, download, &mime, &data);
@@ -79,6 +88,21 @@ impl Prepared<'_> {
             Ok(()) => Bytes::from(body),
             Err(_) => Bytes::new(),
         }
+    }
+
+    /// One of Gemini's requests for each of the `n` answers. With one seed for all of them the answers would be the same.
+    pub fn bodies(&mut self) -> Vec<Bytes> {
+        let choices = self.n as usize;
+        let Some(seed) = self.request.generation_config.seed.filter(|_| choices > 1) else {
+            return vec![self.body(); choices];
+        };
+        let bodies = (0..i64::from(self.n)).map(|choice| {
+            self.request.generation_config.seed = Some((seed + choice).rem_euclid(SEEDS));
+            self.body()
+        });
+        let bodies = bodies.collect();
+        self.request.generation_config.seed = Some(seed);
+        bodies
     }
 
     /// Learns from Gemini's message to a 400: `true` when the request is another now and worth sending once more. No fix is
@@ -209,7 +233,7 @@ fn generation<'a>(chat: &mut ChatRequest<'a>, gemini: &Gemini<'_>) -> Result<Gen
         top_p: within(chat.top_p, 1.0, "top_p")?,
         top_k: at_least_one(chat.top_k, "top_k")?.map(|top_k| top_k.min(i32::MAX.into())),
         stop_sequences: Some(stop).filter(|stop| !stop.is_empty()),
-        seed: chat.seed.map(|Whole(seed)| seed.rem_euclid(1 << 31)),
+        seed: chat.seed.map(|Whole(seed)| seed.rem_euclid(SEEDS)),
         presence_penalty: chat.presence_penalty.filter(|_| is_old),
         frequency_penalty: chat.frequency_penalty.filter(|_| is_old),
         response_logprobs: logprobs,
@@ -295,5 +319,52 @@ fn shape(
 /// How many answers to one request there can be.
 const MOST_CHOICES: u32 = 8;
 const MOST_STOPS: usize = 5;
+/// Seeds are of 31 bits.
+const SEEDS: i64 = 1 << 31;
+/// What Gemini takes in one request, files that are sent along included.
+const MOST_BYTES: usize = 100_000_000;
 /// Room for what a translation adds.
 const SPARE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_one_request_differ_though_it_has_a_seed() {
+        let body = br#"{"messages": [{"role": "user", "content": "Hi"}], "n": 3, "seed": 2147483646}"#;
+        let mut prepared = prepare(body, "gemini-3-flash", &|_| None).unwrap();
+        let seeds = |bodies: Vec<Bytes>| -> Vec<i64> {
+            let seed = |body: &Bytes| {
+                serde_json::from_slice::<serde_json::Value>(body).unwrap()["generationConfig"]["seed"]
+                    .as_i64()
+                    .unwrap()
+            };
+            bodies.iter().map(seed).collect()
+        };
+        assert_eq!(seeds(prepared.bodies()), [2_147_483_646, 2_147_483_647, 0]);
+        assert_eq!(seeds(vec![prepared.body()]), [2_147_483_646]);
+        let without = br#"{"messages": [{"role": "user", "content": "Hi"}], "n": 2}"#;
+        let bodies = prepare(without, "gemini-3-flash", &|_| None).unwrap().bodies();
+        assert_eq!(bodies.len(), 2);
+        assert_eq!(bodies[0].as_ptr(), bodies[1].as_ptr(), "one copy serves all");
+    }
+
+    #[test]
+    fn files_that_are_fetched_are_bounded_together() {
+        let parts: Vec<String> = (0..8)
+            .map(|i| format!(r#"{{"type": "image_url", "image_url": {{"url": "http://e.example/{i}"}}}}"#))
+            .collect();
+        let body = format!(
+            r#"{{"messages": [{{"role": "user", "content": [{}]}}]}}"#,
+            parts.join(",")
+        );
+        let mut prepared = prepare(body.as_bytes(), "gemini-3-flash", &|_| None).unwrap();
+        let file = vec![0; 20 << 20];
+        for number in 0..3 {
+            prepared.inline(number, "image/png", &file).unwrap();
+        }
+        let error = prepared.inline(3, "image/png", &file).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("messages[0].content[3].image_url.url"));
+    }
+}
