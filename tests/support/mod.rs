@@ -8,14 +8,15 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::Poll,
 };
 
 use bytes::Bytes;
 use futures::{executor::block_on, future::LocalBoxFuture};
 use http::{HeaderMap, StatusCode};
 use keystorm::ports::{
-    ClientGone, Connection, Inbound, KeyValueError, Outbound, Ports, ReadBody, Row, Sink, SqlError, TransportError,
-    UnixMillis, Value,
+    ClientGone, Connection, Inbound, KeyValueError, Outbound, OutboundBody, Ports, ReadBody, Row, Sink, SqlError,
+    TransportError, UnixMillis, Value,
 };
 
 /// What the upstream answers to a key.
@@ -23,8 +24,21 @@ use keystorm::ports::{
 pub enum Answer {
     /// A status, headers and a body.
     Head(u16, Vec<(&'static str, &'static str)>, &'static str),
+    /// The same with a body that comes piece by piece.
+    Streamed(u16, Vec<Piece>),
     /// No answer.
     Transport(TransportError),
+}
+
+/// What comes next of a body.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Bytes.
+    Data(String),
+    /// Nothing, for so many turns of whoever waits for it.
+    Wait(u32),
+    /// The end of the connection.
+    Break(TransportError),
 }
 
 type Script = Box<dyn FnMut(&str, u64) -> Answer>;
@@ -47,6 +61,7 @@ struct World {
     script: RefCell<Script>,
     calls: RefCell<HashMap<String, u64>>,
     sent: RefCell<Vec<(String, HeaderMap)>>,
+    bodies: RefCell<Vec<String>>,
     spawned: RefCell<VecDeque<LocalBoxFuture<'static, ()>>>,
     variables: String,
 }
@@ -81,6 +96,7 @@ impl FakePorts {
             script: RefCell::new(Box::new(script)),
             calls: RefCell::default(),
             sent: RefCell::default(),
+            bodies: RefCell::default(),
             spawned: RefCell::default(),
             variables: variables.to_owned(),
         }))
@@ -126,6 +142,11 @@ impl FakePorts {
         self.0.sent.borrow().clone()
     }
 
+    /// The bodies that were sent upstream, in order.
+    pub fn bodies(&self) -> Vec<String> {
+        self.0.bodies.borrow().clone()
+    }
+
     /// What the key-value store holds, in order of its keys.
     pub fn stored(&self) -> Vec<(String, String)> {
         let stored = self.0.key_value.borrow();
@@ -149,6 +170,7 @@ impl FakePorts {
             script: RefCell::new(world.script.replace(Box::new(|_, _| unreachable!("it was stopped")))),
             calls: RefCell::default(),
             sent: RefCell::default(),
+            bodies: RefCell::default(),
             spawned: RefCell::default(),
             variables: variables.to_owned(),
         }))
@@ -206,6 +228,11 @@ impl Ports for FakePorts {
             .trim_start_matches("Bearer ")
             .to_owned();
         self.0.sent.borrow_mut().push((request.url, request.headers));
+        let body = match &request.body {
+            OutboundBody::Full(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            OutboundBody::Empty | OutboundBody::Forward(_) => String::new(),
+        };
+        self.0.bodies.borrow_mut().push(body);
         let before = {
             let mut calls = self.0.calls.borrow_mut();
             let count = calls.entry(key.clone()).or_default();
@@ -215,6 +242,11 @@ impl Ports for FakePorts {
         self.advance(1);
         match (self.0.script.borrow_mut())(&key, before) {
             Answer::Transport(error) => Err(error),
+            Answer::Streamed(status, pieces) => Ok(Inbound {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::new(),
+                body: Pieces(pieces.into()),
+            }),
             Answer::Head(status, headers, body) => Ok(Inbound {
                 status: StatusCode::from_u16(status).unwrap(),
                 headers: headers
@@ -253,26 +285,55 @@ impl Ports for FakePorts {
 
 /// A body in pieces.
 #[derive(Debug)]
-pub struct Pieces(VecDeque<Bytes>);
+pub struct Pieces(VecDeque<Piece>);
 
 impl Pieces {
     /// A body of one piece.
     pub fn of(text: &str) -> Self {
-        Self(VecDeque::from([Bytes::from(text.to_owned())]))
+        Self(VecDeque::from([Piece::Data(text.to_owned())]))
     }
 }
 
 impl ReadBody for Pieces {
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        Ok(self.0.pop_front())
+        loop {
+            match self.0.pop_front() {
+                None => return Ok(None),
+                Some(Piece::Data(text)) => return Ok(Some(Bytes::from(text))),
+                Some(Piece::Break(error)) => return Err(error),
+                Some(Piece::Wait(turns)) => {
+                    let mut left = turns;
+                    std::future::poll_fn(|context| {
+                        if left == 0 {
+                            return Poll::Ready(());
+                        }
+                        left -= 1;
+                        context.waker().wake_by_ref();
+                        Poll::Pending
+                    })
+                    .await;
+                }
+            }
+        }
     }
 }
 
-/// A streamed answer, collected.
-pub struct Collected;
+/// A streamed answer, collected write by write; the client may go away after some of them.
+#[derive(Clone, Default)]
+pub struct Collected {
+    /// What was written.
+    pub writes: Rc<RefCell<Vec<String>>>,
+    /// After how many writes the client goes away.
+    pub leaves_after: Option<usize>,
+}
 
 impl Sink for Collected {
-    async fn write(&mut self, _: Bytes) -> Result<(), ClientGone> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), ClientGone> {
+        let mut writes = self.writes.borrow_mut();
+        if self.leaves_after.is_some_and(|most| writes.len() >= most) {
+            return Err(ClientGone);
+        }
+        writes.push(String::from_utf8(bytes.to_vec()).unwrap());
         Ok(())
     }
 }
