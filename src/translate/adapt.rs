@@ -206,7 +206,12 @@ const FIXES: [(Fix, Asks); 11] = [
         .any(|words| message.contains(words))
     }),
     (Fix::ServerTools, |message| {
-        message.contains("tool use with function calling is unsupported")
+        [
+            "tool use with function calling is unsupported",
+            "to use built-in tools with function calling",
+        ]
+        .iter()
+        .any(|words| message.contains(words))
     }),
     (Fix::Signatures, |message| {
         [

@@ -309,7 +309,7 @@ impl<'a> Builder<'a, '_> {
         self.ends_with_results = false;
     }
 
-    /// The parts of a content; texts without a letter are left out.
+    /// The parts of a content; empty texts are left out.
     fn parts(&mut self, content: content::Content<'a>, index: usize) -> Result<Vec<Part<'a>>, ApiError> {
         let parts = match content {
             content::Content::Text(whole) => vec![text(whole.0)],
