@@ -98,6 +98,7 @@ fn stream() -> ChatStream {
         seed: 1,
         kind: Kind::Chat,
         service_tier: None,
+        pcm: false,
         is_last: false,
     };
     ChatStream::new(&shape, 0, true)

@@ -192,6 +192,7 @@ impl Case {
                 _ => Kind::Chat,
             },
             service_tier: service_tier(self.text("service_tier")),
+            pcm: self.has("pcm"),
             is_last: self.has("is_last"),
         })
     }

@@ -128,6 +128,7 @@ const fn shape<'s>(names: &'s Names, kind: Kind<'s>) -> Shape<'s> {
         seed: 1,
         kind,
         service_tier: None,
+        pcm: false,
         is_last: false,
     }
 }

@@ -83,6 +83,7 @@ fn shape(names: &Names) -> Shape<'_> {
         seed: 1,
         kind: Kind::Chat,
         service_tier: None,
+        pcm: false,
         is_last: false,
     }
 }

@@ -72,9 +72,15 @@ pub async fn answer<P: Ports>(
     let Some(first) = works.first() else {
         return Err(ApiError::missing("prompt").into());
     };
-    let (stream, include_usage, n, pinned) = {
+    let (stream, include_usage, n, pinned, pcm) = {
         let prepared = first.prepared.borrow();
-        (prepared.stream, prepared.include_usage, prepared.n, prepared.pinned)
+        (
+            prepared.stream,
+            prepared.include_usage,
+            prepared.n,
+            prepared.pinned,
+            prepared.pcm,
+        )
     };
     let names = first.prepared.borrow().names.clone();
     let requested = passthrough::Peek::read(body)?.required_model()?.into_owned();
@@ -104,6 +110,7 @@ pub async fn answer<P: Ports>(
             Route::Completions => Kind::Completion { echo: &echo },
         },
         include_usage,
+        pcm,
     };
     // Each of several answers is a call of its own: Gemini's models give one a call.
     let calls: Vec<&Work> = works
@@ -265,6 +272,7 @@ struct Call<'c> {
     seed: u64,
     kind: Kind<'c>,
     include_usage: bool,
+    pcm: bool,
 }
 
 impl Call<'_> {
@@ -277,6 +285,7 @@ impl Call<'_> {
             seed: self.seed,
             kind: self.kind,
             service_tier: None,
+            pcm: self.pcm,
             is_last: false,
         }
     }

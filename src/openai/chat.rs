@@ -108,6 +108,8 @@ pub struct Reasoning<'a> {
 pub struct AudioOut<'a> {
     #[serde(borrow)]
     pub voice: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub format: Option<Text<'a>>,
 }
 
 /// The field that the Python client makes of `extra_body={"extra_body": {"google": ...}}`.

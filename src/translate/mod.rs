@@ -1,6 +1,8 @@
 //! Between OpenAI's format and Gemini's.
 
 mod adapt;
+mod audio;
+mod chunk;
 pub mod completions;
 pub mod embedding;
 pub mod embedding_request;

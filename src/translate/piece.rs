@@ -14,7 +14,7 @@ pub(super) enum Piece<'a> {
     Output(&'a str),
     Call(&'a FunctionCall<'a>),
     Image { mime: &'a str, base64: &'a str },
-    Audio { base64: &'a str },
+    Audio { mime: &'a str, base64: &'a str },
 }
 
 impl<'a> Piece<'a> {
@@ -40,7 +40,7 @@ impl<'a> Piece<'a> {
             let (mime, base64) = (escaped(data.mime_type), escaped(data.data));
             let is_audio = mime.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("audio"));
             return Some(if is_audio {
-                Self::Audio { base64 }
+                Self::Audio { mime, base64 }
             } else {
                 Self::Image { mime, base64 }
             });

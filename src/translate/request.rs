@@ -34,6 +34,8 @@ pub struct Prepared<'a> {
     pub include_usage: bool,
     /// How many answers are wanted, 1 to 8: Gemini's models give one a call.
     pub n: u32,
+    /// Whether sound is wanted as bare samples, `pcm16`: other formats have a header.
+    pub pcm: bool,
     /// Functions that had to be renamed.
     pub names: Names,
     /// What has to be fetched and given to [`Prepared::inline`] before the body is written.
@@ -133,6 +135,8 @@ pub(super) fn translate<'a>(
     };
     let conversation = messages::translate(messages, &knowledge, &mut sources)?;
 
+    let sound = chat.audio.as_ref().and_then(|audio| audio.format.as_deref());
+    let pcm = sound == Some("pcm16");
     let mut config = generation(&mut chat, &gemini)?;
     config.media_resolution = sources.resolution().map(Text::from_static);
     let effort = reasoning::Effort::of(&chat)?;
@@ -185,6 +189,7 @@ pub(super) fn translate<'a>(
             .and_then(|options| options.include_usage)
             .unwrap_or_default(),
         n,
+        pcm,
         names: tools.names,
         downloads: sources.downloads,
         pinned: sources.pinned || request.cached_content.is_some(),

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::value::RawValue;
 
 use super::{
+    audio,
     error::{AnswerError, Why},
     finish_reason::{self, finish_reason},
     grounding::{Said, citations},
@@ -35,6 +35,8 @@ pub struct Shape<'s> {
     pub seed: u64,
     /// What the client asked for.
     pub kind: Kind<'s>,
+    /// Whether sound is wanted as bare samples: see [`Prepared::pcm`](super::request::Prepared::pcm).
+    pub pcm: bool,
     /// OpenAI's word for the tier that served: see [`service_tier`].
     pub service_tier: Option<&'s str>,
     /// Whether this answer is told whatever it is like: nothing is asked again.
@@ -335,14 +337,16 @@ impl Writer<'_> {
     }
 
     fn audio(&mut self, message: &Message) {
-        let pieces = message.pieces().filter_map(|piece| match piece {
-            Piece::Audio { base64 } => Some(base64),
+        let sounds = message.pieces().filter_map(|piece| match piece {
+            Piece::Audio { mime, base64 } => Some((mime, base64)),
             _ => None,
         });
-        let Some(base64) = joined(pieces.collect()) else { return };
-        let id = self.ids.random("audio_");
-        raw(",", &mut self.out);
-        answer::audio(&id, &base64, self.shape.created, &mut self.out);
+        let sounds: Vec<_> = sounds.collect();
+        if let Some(base64) = audio::joined(&sounds, self.shape.pcm) {
+            let id = self.ids.random("audio_");
+            raw(",", &mut self.out);
+            answer::audio(&id, &base64, self.shape.created, &mut self.out);
+        }
     }
 
     fn calls(&mut self, message: &Message) {
@@ -448,18 +452,6 @@ impl<'a> Message<'a> {
             .map(Text::escaped)
             .rfind(|signature| !signature.is_empty())
     }
-}
-
-/// Pieces of base64 as one: the ends of pieces are padded, so that they cannot just stand one behind the other.
-fn joined(pieces: Vec<&str>) -> Option<Cow<'_, str>> {
-    if let [one] = pieces.as_slice() {
-        return Some(Cow::Borrowed(one));
-    }
-    let mut bytes = Vec::new();
-    for piece in &pieces {
-        STANDARD.decode_vec(plain(piece).as_ref(), &mut bytes).ok()?;
-    }
-    (!pieces.is_empty()).then(|| Cow::Owned(STANDARD.encode(bytes)))
 }
 
 /// OpenAI's word for an answer that ends with calls.
