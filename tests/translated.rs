@@ -65,7 +65,7 @@ impl Test {
         let response = block_on(self.app.handle(request));
         let writes = match response.body {
             Body::Full(bytes) => vec![String::from_utf8(bytes.to_vec()).unwrap()],
-            Body::Forward(_) => panic!("what is translated is never handed on"),
+            Body::Forward(_) => unreachable!("what is translated is never handed on"),
             Body::Stream(produce) => {
                 let writes = sink.writes.clone();
                 block_on(produce(sink));
