@@ -14,6 +14,8 @@ test: build target/.clients ## set up, run every test
 	cargo nextest run --locked --package keystorm --package keystorm-ui
 	cargo nextest run --locked --release --package keystorm-runner
 	target/venv/bin/python -m pytest -q tests/clients
+	scripts/build-component.sh keystorm-wasi02
+	KEYSTORM_MANIFEST=spin-wasi02.toml target/venv/bin/python -m pytest -q tests/clients
 	node --test tests/clients/
 	scripts/test-browser.sh
 	scripts/build-component.sh keystorm-floor
@@ -36,6 +38,8 @@ check: setup ## formatting, lints, documentation
 	cargo clippy --locked --workspace --exclude keystorm-runner --all-targets -- -D warnings
 	cargo clippy --locked --release --package keystorm-runner --all-targets -- -D warnings
 	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui --package keystorm-floor
+	scripts/build-component.sh keystorm-wasi02
+	scripts/wasi02-manifest.sh | diff - spin-wasi02.toml
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
 	for file in static/*.js static/i18n/*.js static/views/*.js; do node --check --input-type=module < $$file || exit 1; done
 

@@ -25,7 +25,7 @@ pub mod relay;
 pub mod routes;
 pub mod secret;
 pub mod settings;
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", feature = "wasi03"))]
 mod spin;
 pub mod sse;
 pub mod store;

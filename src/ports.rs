@@ -48,6 +48,11 @@ pub trait Ports: Clone + 'static {
     /// Waits.
     fn sleep(&self, ms: u64) -> impl Future<Output = ()>;
 
+    /// Waits for more to come that can be dealt with at once; hosts to which nothing more comes need not wait.
+    fn linger(&self, ms: u64) -> impl Future<Output = ()> {
+        self.sleep(ms)
+    }
+
     /// Runs `work` beside and beyond the current request. Nobody waits for it.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
 

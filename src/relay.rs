@@ -472,7 +472,7 @@ impl<P: Ports> Relay<P> {
         self.0.flush_waits.set(true);
         let relay = self.clone();
         self.0.ports.spawn(async move {
-            relay.0.ports.sleep(FLUSH_AFTER_MS).await;
+            relay.0.ports.linger(FLUSH_AFTER_MS).await;
             relay.0.flush_waits.set(false);
             relay.flush().await;
         });

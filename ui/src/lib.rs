@@ -1,7 +1,7 @@
 //! The page: files that are compiled in, and nothing else. The component is granted no network, no database and no
 //! variables.
 
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", feature = "wasi03"))]
 mod spin;
 
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
