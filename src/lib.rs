@@ -30,4 +30,6 @@ mod spin;
 pub mod sse;
 pub mod store;
 pub mod translate;
+pub mod tuning;
+pub mod upkeep;
 pub mod vault;

@@ -310,7 +310,7 @@ impl SqlError {
             Self::Busy
         } else if says(&["STREAM_EXPIRED", "BATON_", "stream has expired", "baton"]) {
             Self::Gone
-        } else if says(&["readonly", "full"]) {
+        } else if says(&["readonly", "read-only", "is full"]) {
             Self::ReadOnly(message)
         } else {
             Self::Other(message)

@@ -17,11 +17,8 @@ use crate::{
     pool::{self, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
     ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
     redact::{redact, scrub},
-    store::{
-        self, Database,
-        hand::Source,
-        upkeep::{Marks, TIDY},
-    },
+    store::{self, Database, hand::Source},
+    upkeep::Upkeep,
     vault::Vault,
 };
 
@@ -186,15 +183,17 @@ struct State<P: Ports> {
     source: RefCell<Source>,
     counters: RefCell<Counters>,
     flush_waits: Cell<bool>,
-    /// When upkeep was done last, as of the last draw.
-    marks: Cell<Marks>,
+    upkeep: Upkeep<P>,
     /// What the last attempt to write said.
     fault: RefCell<Option<String>>,
+    /// When other instances were told of it.
+    fault_told_at: Cell<UnixMillis>,
 }
 
 impl<P: Ports> Relay<P> {
     /// A relay with an empty pool.
     pub fn new(ports: P, database: Rc<Database<P>>) -> Self {
+        let upkeep = Upkeep::new(ports.clone(), Rc::clone(&database));
         Self(Rc::new(State {
             ports,
             database,
@@ -202,14 +201,16 @@ impl<P: Ports> Relay<P> {
             source: RefCell::default(),
             counters: RefCell::default(),
             flush_waits: Cell::new(false),
-            marks: Cell::default(),
+            upkeep,
             fault: RefCell::default(),
+            fault_told_at: Cell::default(),
         }))
     }
 
     /// Takes new settings into use.
     pub fn configure(&self, settings: &crate::settings::Settings, vault: Rc<Vault>) {
-        self.0.pool.borrow_mut().configure(pool::Settings::from(settings));
+        self.0.pool.borrow_mut().configure(settings.pool.clone());
+        self.0.upkeep.configure(&settings.pool);
         self.0.source.replace(Source {
             vault,
             gemini: Rc::from(settings.gemini_base_url.as_str()),
@@ -219,7 +220,7 @@ impl<P: Ports> Relay<P> {
 
     /// Forgets what was read and learnt: the administrator has changed something.
     pub fn forget(&self) {
-        self.0.pool.borrow_mut().forget();
+        self.0.pool.borrow_mut().forget(self.0.ports.now());
     }
 
     /// Counts one answered request for `/metrics`.
@@ -419,13 +420,17 @@ impl<P: Ports> Relay<P> {
         let now = self.0.ports.now();
         match store::pool::flush_counted(&self.0.database, &writes, &usage, &counters, now).await {
             Ok(()) => {
-                self.0.fault.replace(None);
-                self.tidy(now).await;
+                if self.0.fault.replace(None).is_some() {
+                    // Best effort: it is believed for a minute.
+                    let _ = self.0.ports.delete(FAULT).await;
+                }
             }
             Err(error) => {
-                let mut pool = self.0.pool.borrow_mut();
-                pool.return_writes(writes);
-                pool.return_usage(usage);
+                {
+                    let mut pool = self.0.pool.borrow_mut();
+                    pool.return_writes(writes);
+                    pool.return_usage(usage);
+                }
                 self.0.counters.borrow_mut().put_back(counters);
                 let told = error.to_string();
                 if self.0.fault.borrow().as_ref() != Some(&told) {
@@ -433,28 +438,43 @@ impl<P: Ports> Relay<P> {
                         .ports
                         .log(&format!("level=error event=flush_failed error={told:?}"));
                 }
-                self.0.fault.replace(Some(told));
+                self.0.fault.replace(Some(told.clone()));
+                self.tell_fault(told, now).await;
             }
         }
     }
 
-    /// Now and then one instance takes it upon itself to tidy up old rows. Spin has no alarms: traffic has to do.
-    async fn tidy(&self, now: UnixMillis) {
-        let database = &self.0.database;
-        let marks = self.0.marks.get();
-        if now.since(marks.tidy) < TIDY_EVERY_MS {
+    /// Does what is due of the upkeep. A database that cannot be written now is left alone.
+    async fn keep_up(&self) {
+        if self.0.fault.borrow().is_some() {
             return;
         }
-        // Whoever gets it, it is not asked for again before it is due again.
-        self.0.marks.set(Marks { tidy: now, ..marks });
-        let is_mine = store::upkeep::claim(database, TIDY, TIDY_EVERY_MS, now)
-            .await
-            .unwrap_or(false);
-        if is_mine && let Err(error) = store::upkeep::prune(database, now).await {
-            self.0
-                .ports
-                .log(&format!("level=warn event=prune_failed error={:?}", error.to_string()));
+        let source = self.0.source.borrow().clone();
+        if self.0.upkeep.run(&source, self.0.ports.now()).await {
+            self.forget();
         }
+    }
+
+    /// Lets other instances know that the database cannot be written: who asks for it asks any instance.
+    async fn tell_fault(&self, error: String, now: UnixMillis) {
+        if now.since(self.0.fault_told_at.get()) < FAULT_TOLD_EVERY_MS {
+            return;
+        }
+        self.0.fault_told_at.set(now);
+        let fault = serde_json::json!([now.0, error]).to_string();
+        let _ = self.0.ports.set(FAULT, fault.as_bytes()).await;
+    }
+
+    /// Why the database cannot be written, as far as any instance knows or a try shows.
+    pub async fn storage_fault(&self) -> Option<String> {
+        let now = self.0.ports.now();
+        let told = self.0.ports.get(FAULT).await.ok().flatten();
+        let told: Option<(i64, String)> = told.and_then(|told| serde_json::from_slice(&told).ok());
+        let told = told.filter(|(at, _)| now.since(UnixMillis(*at)) < FAULT_BELIEVED_MS);
+        if let Some(fault) = self.database_fault().or(told.map(|(_, error)| error)) {
+            return Some(fault);
+        }
+        self.0.database.try_write().await.err().map(|error| error.to_string())
     }
 
     /// A line for the operator, who may have to do something.
@@ -475,6 +495,7 @@ impl<P: Ports> Relay<P> {
             relay.0.ports.linger(FLUSH_AFTER_MS).await;
             relay.0.flush_waits.set(false);
             relay.flush().await;
+            relay.keep_up().await;
         });
     }
 
@@ -511,7 +532,7 @@ impl<P: Ports> Relay<P> {
             let mut pool = self.0.pool.borrow_mut();
             match drawn {
                 Ok((drawn, marks)) => {
-                    self.0.marks.set(marks);
+                    self.0.upkeep.learn(marks);
                     pool.deal(draw, drawn, now);
                 }
                 // What was drawn before goes on serving while the database is out of reach.
@@ -702,8 +723,10 @@ fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
 /// The largest part of an error's body that is read.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
 
-/// How often old rows are tidied up.
-const TIDY_EVERY_MS: i64 = 3_600_000;
+/// The name in the key-value store under which instances tell each other that the database cannot be written.
+const FAULT: &str = "database_fault";
+const FAULT_TOLD_EVERY_MS: i64 = 10_000;
+const FAULT_BELIEVED_MS: i64 = 60_000;
 
 /// What a client is told to wait where nothing says how long.
 const DEFAULT_WAIT_S: u64 = 30;

@@ -3,6 +3,7 @@
 use crate::{
     ports::Timeouts,
     secret::{Credential, Secret},
+    tuning,
 };
 
 /// The published default of `auth_key`: everybody knows it, so it serves a direct loopback client alone.
@@ -52,12 +53,8 @@ pub struct Settings {
     pub encryption_key: Option<Secret>,
     /// How a key is chosen inside a tier.
     pub selection: crate::pool::Selection,
-    /// How many keys may fail one request.
-    pub max_attempts: u32,
     /// How long an instance trusts what it has read, in milliseconds.
     pub pool_ttl_ms: i64,
-    /// How often dead keys are looked at again, in seconds; 0 is never.
-    pub recheck_interval_s: i64,
     /// For the connection to an upstream, in milliseconds.
     pub connect_timeout_ms: u64,
     /// For the head of an answer, in milliseconds; the second is for streams.
@@ -80,6 +77,8 @@ pub struct Settings {
     pub log_requests: LogRequests,
     /// Whether passed-through answers are led through the guest so that their tokens are counted.
     pub count_tokens: bool,
+    /// The numbers of the pool.
+    pub pool: crate::pool::Settings,
     /// Which variables differ from their default.
     pub set: Vec<&'static str>,
 }
@@ -90,6 +89,11 @@ impl Settings {
     /// found before any is told; none quotes a value.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         let mut reader = Reader::new(text);
+        let selection = reader.selection("selection");
+        let pool = tuning::read(selection, |name, default, least, most| {
+            reader.number(name, default, least, most)
+        });
+        reader.faults.extend(tuning::faults(&pool));
         let settings = Self {
             auth_keys: reader.credentials("auth_key", DEFAULT_AUTH_KEY),
             home_access_key: reader
@@ -103,10 +107,9 @@ impl Settings {
             openai_base_url: reader.url("openai_base_url", "https://api.openai.com/v1"),
             home_url: Some(reader.url("home_url", "")).filter(|url| !url.is_empty()),
             encryption_key: reader.secret("encryption_key", None),
-            selection: reader.selection("selection"),
-            max_attempts: reader.number("max_attempts", 8, 1, 1000) as u32,
-            pool_ttl_ms: reader.number("pool_ttl_ms", 1000, 0, 3_600_000) as i64,
-            recheck_interval_s: reader.number("recheck_interval_s", 300, 0, 86_400) as i64,
+            selection,
+            pool_ttl_ms: pool.pool_ttl_ms,
+            pool,
             connect_timeout_ms: reader.number("connect_timeout_ms", 10_000, 1, 3_600_000),
             first_byte_timeout_ms: {
                 let single = reader.number("first_byte_timeout_ms", 300_000, 1, 3_600_000);
@@ -144,9 +147,6 @@ impl Settings {
             "openai_base_url" => self.openai_base_url.clone(),
             "home_url" => self.home_url.clone().unwrap_or_default(),
             "selection" => self.selection.as_str().to_owned(),
-            "max_attempts" => self.max_attempts.to_string(),
-            "pool_ttl_ms" => self.pool_ttl_ms.to_string(),
-            "recheck_interval_s" => self.recheck_interval_s.to_string(),
             "connect_timeout_ms" => self.connect_timeout_ms.to_string(),
             "first_byte_timeout_ms" if single == streamed => single.to_string(),
             "first_byte_timeout_ms" => format!("{single} (streams {streamed})"),
@@ -158,7 +158,7 @@ impl Settings {
             "count_tokens" => self.count_tokens.to_string(),
             "log_requests" => self.log_requests.as_str().to_owned(),
             "egress_trace_url" => self.egress_trace_url.clone().unwrap_or_else(|| "off".to_owned()),
-            _ => String::new(),
+            _ => tuning::value(&self.pool, name).unwrap_or_default(),
         }
     }
 
@@ -184,8 +184,21 @@ pub const NAMES: &[(&str, bool)] = &[
     ("encryption_key", true),
     ("selection", false),
     ("max_attempts", false),
+    ("attempt_deadline_ms", false),
+    ("overload_retries", false),
     ("pool_ttl_ms", false),
+    ("circuit_failures", false),
+    ("circuit_rest_ms", false),
+    ("circuit_rest_max_ms", false),
+    ("storm_keys", false),
+    ("storm_window_ms", false),
+    ("storm_rest_ms", false),
+    ("storm_rest_max_ms", false),
+    ("rest_max_ms", false),
     ("recheck_interval_s", false),
+    ("recheck_keys", false),
+    ("usage_hours_d", false),
+    ("usage_days_d", false),
     ("connect_timeout_ms", false),
     ("first_byte_timeout_ms", false),
     ("idle_timeout_ms", false),
@@ -236,7 +249,14 @@ impl<'a> Reader<'a> {
     }
 
     fn is_set(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| !DEFAULTS.contains(&(name, value)))
+        let default = |value| {
+            let number = tuning::NUMBERS.iter().find(|number| number.name == name);
+            number.map_or_else(
+                || DEFAULTS.contains(&(name, value)),
+                |number| number.default.to_string() == value,
+            )
+        };
+        self.value(name).is_some_and(|value| !default(value))
     }
 
     fn flag(&mut self, name: &str) -> bool {
@@ -370,9 +390,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("gemini_base_url", "https://generativelanguage.googleapis.com"),
     ("openai_base_url", "https://api.openai.com/v1"),
     ("selection", "random"),
-    ("max_attempts", "8"),
-    ("pool_ttl_ms", "1000"),
-    ("recheck_interval_s", "300"),
     ("connect_timeout_ms", "10000"),
     ("first_byte_timeout_ms", ""),
     ("idle_timeout_ms", "300000"),
@@ -407,6 +424,38 @@ mod tests {
         assert_eq!(faults.len(), 5, "{faults:?}");
         assert!(!faults.join(" ").contains("second-half"), "{faults:?}");
         assert!(!faults.join(" ").contains("two words"), "{faults:?}");
+    }
+
+    #[test]
+    fn the_manifest_and_the_readme_know_every_variable_and_its_default() {
+        let manifest = include_str!("../spin.toml");
+        let readme = include_str!("../README.md");
+        for (name, is_secret) in NAMES {
+            let number = tuning::NUMBERS.iter().find(|number| number.name == *name);
+            let text = DEFAULTS.iter().find(|(known, _)| known == name);
+            let default = number.map_or_else(
+                || text.map_or_else(String::new, |(_, default)| (*default).to_owned()),
+                |number| number.default.to_string(),
+            );
+            let secret = if *is_secret { ", secret = true" } else { "" };
+            let line = format!("\n{name} = {{ default = \"{default}\"{secret} }}\n");
+            assert!(manifest.contains(&line), "spin.toml has not {line}");
+            assert!(manifest.contains(&format!("\n{name}={{{{ {name} }}}}\n")), "{name}");
+            assert!(
+                readme.contains(&format!("`{name}`")),
+                "the README does not tell of {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_pool_are_held_against_each_other() {
+        let text = "circuit_rest_ms=9000\ncircuit_rest_max_ms=8000\nstorm_keys=1\nrest_max_ms=x\nusage_days_d=3\n";
+        let faults = Settings::parse(text).unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        let settings = Settings::parse("storm_keys=7\nrecheck_interval_s=0").unwrap();
+        assert_eq!((settings.pool.storm_keys, settings.pool.recheck_interval_s), (7, 0));
+        assert_eq!(settings.set, ["storm_keys", "recheck_interval_s"]);
     }
 
     #[test]

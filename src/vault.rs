@@ -35,6 +35,11 @@ impl Vault {
         }
     }
 
+    /// Whether secrets are sealed, or stored as they are.
+    pub const fn is_sealing(&self) -> bool {
+        self.cipher.is_some()
+    }
+
     /// The form in which a secret is stored.
     pub fn seal(&self, secret: &Secret, nonce: [u8; 24]) -> String {
         let plain = || secret.expose().to_owned();

@@ -10,86 +10,16 @@
 
 mod support;
 
-use bytes::Bytes;
-use futures::executor::block_on;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use keystorm::{
-    app::App,
-    ports::{Body, Request, Response, SqlError},
+use keystorm::ports::SqlError;
+use support::{
+    Answer,
+    app::{GOOD, Test},
 };
-use support::{Answer, FakePorts, Pieces};
 
-const GOOD: Answer = Answer::Head(200, Vec::new(), "{\"ok\":true}");
 const REFUSED: &str = r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#;
 const LIMITED: &str = r#"{"error":{"message":"Too many requests","code":"rate_limit_exceeded"}}"#;
 const NO_MONEY: &str = r#"{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}"#;
 const WRONG: &str = r#"{"error":{"message":"Invalid value","type":"invalid_request_error","param":"temperature"}}"#;
-
-struct Test {
-    app: App<FakePorts>,
-    ports: FakePorts,
-}
-
-impl Test {
-    fn new(script: impl FnMut(&str, u64) -> Answer + 'static) -> Self {
-        let ports = FakePorts::new("auth_key=access\nhome_access_key=admin\n", script);
-        Self {
-            app: App::new(ports.clone()),
-            ports,
-        }
-    }
-
-    /// Adds `count` keys with this name, numbered.
-    fn add(&self, name: &str, count: usize) -> &Self {
-        let keys: Vec<_> = (0..count).map(|number| format!("{name}-{number:06}")).collect();
-        let body = serde_json::json!({ "keys": keys, "apiType": "openai" }).to_string();
-        let (status, _, text) = self.call("POST", "/api/keys", "admin", &body);
-        assert_eq!(status, 200, "{text}");
-        self
-    }
-
-    fn chat(&self) -> (u16, HeaderMap, String) {
-        self.call(
-            "POST",
-            "/v1/chat/completions",
-            "access",
-            r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#,
-        )
-    }
-
-    fn call(&self, method: &str, path: &str, key: &str, body: &str) -> (u16, HeaderMap, String) {
-        let bearer = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
-        let json = HeaderValue::from_static("application/json");
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let request = Request {
-            method: method.parse::<Method>().unwrap(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            scheme: "http".to_owned(),
-            authority: "localhost".to_owned(),
-            headers: HeaderMap::from_iter([
-                (HeaderName::from_static("authorization"), bearer),
-                (HeaderName::from_static("content-type"), json),
-            ]),
-            body: Pieces::of(body),
-        };
-        let Response { status, headers, body } = block_on(self.app.handle(request));
-        let body = match body {
-            Body::Full(bytes) => bytes,
-            Body::Forward(body) => block_on(keystorm::handlers::fetch::whole(body)).unwrap(),
-            Body::Stream(_) => Bytes::new(),
-        };
-        (status.as_u16(), headers, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    /// How many keys are in a state.
-    fn count(&self, state: &str) -> i64 {
-        self.ports.drain();
-        self.ports
-            .rows(&format!("SELECT COUNT(*) FROM keys WHERE state = '{state}'"))[0]
-            .integer(0)
-    }
-}
 
 #[test]
 fn one_good_key_among_a_thousand_dead_ones_answers() {
@@ -327,10 +257,8 @@ fn ten_thousand_requests_under_faults_of_every_kind_and_no_client_notices() {
 
 #[test]
 fn a_pool_that_trusts_nothing_it_has_read_still_serves() {
-    let mut test = Test::new(|_, _| GOOD);
-    test.ports = FakePorts::new("auth_key=access\nhome_access_key=admin\npool_ttl_ms=0\n", |_, _| GOOD);
+    let test = Test::with("pool_ttl_ms=0\n", |_, _| GOOD);
     test.ports.tick();
-    test.app = App::new(test.ports.clone());
     test.add("key", 3);
     assert_eq!(test.chat().0, 200);
 }

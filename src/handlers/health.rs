@@ -17,7 +17,8 @@ pub fn live<P: Ports>(_: &Context<P>) -> Result<Response<P>, ApiError> {
     handlers::json(StatusCode::OK, &json!({ "status": "ok" }))
 }
 
-/// The database answers, and there is a key that may serve.
+/// The database answers, and there is a key that may serve. One that cannot be written is told and changes nothing else:
+/// requests go on being served, and taking an instance out would not help.
 pub async fn ready<P: Ports>(context: &Context<P>) -> Result<Response<P>, ApiError> {
     let counts = keys::counts(&context.instance().database, &Filter::default(), context.started).await?;
     let (status, word) = if counts.active > 0 {
@@ -25,7 +26,14 @@ pub async fn ready<P: Ports>(context: &Context<P>) -> Result<Response<P>, ApiErr
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no_active_keys")
     };
-    handlers::json(status, &json!({ "status": word, "active_keys": counts.active }))
+    let database = match context.instance().relay.storage_fault().await {
+        None => "ok",
+        Some(_) => "not_writable",
+    };
+    handlers::json(
+        status,
+        &json!({ "status": word, "active_keys": counts.active, "database": database }),
+    )
 }
 
 /// What there is to watch, as Prometheus text.

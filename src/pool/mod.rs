@@ -60,6 +60,16 @@ pub struct Settings {
     pub storm_rest_ms: i64,
     /// The longest of these rests.
     pub storm_rest_max_ms: i64,
+    /// The longest rest of a key, save that until a new quota day.
+    pub rest_max_ms: i64,
+    /// How often dead keys are looked at again, in seconds; 0 is never.
+    pub recheck_interval_s: i64,
+    /// How many of them at once.
+    pub recheck_keys: i64,
+    /// For how many days usage is kept by the hour.
+    pub usage_hours_d: i64,
+    /// For how many days it is kept by the day.
+    pub usage_days_d: i64,
 }
 
 impl Default for Settings {
@@ -77,17 +87,11 @@ impl Default for Settings {
             storm_window_ms: 5000,
             storm_rest_ms: 2000,
             storm_rest_max_ms: 60_000,
-        }
-    }
-}
-
-impl From<&crate::settings::Settings> for Settings {
-    fn from(settings: &crate::settings::Settings) -> Self {
-        Self {
-            selection: settings.selection,
-            max_attempts: settings.max_attempts,
-            pool_ttl_ms: settings.pool_ttl_ms,
-            ..Self::default()
+            rest_max_ms: 86_400_000,
+            recheck_interval_s: 300,
+            recheck_keys: 20,
+            usage_hours_d: 7,
+            usage_days_d: 90,
         }
     }
 }
@@ -303,11 +307,28 @@ impl Pool {
         &self.settings
     }
 
-    /// Forgets what was drawn and learnt: the administrator has changed something.
-    pub fn forget(&mut self) {
+    /// Forgets what was drawn and learnt: something has changed in the database. What it does not know yet is kept.
+    pub fn forget(&mut self, now: UnixMillis) {
         self.hands.clear();
         self.memory = Memory::default();
         self.storms = Storms::default();
+        for write in &self.writes {
+            let memory = &mut self.memory;
+            match write {
+                Write::Dead { key, .. } => memory.rest(*key, "", UnixMillis(i64::MAX), Fault::Credential, now),
+                Write::Opened { key, until, .. } => memory.rest(*key, "", *until, Fault::Overload, now),
+                Write::KeyRests { key, until, .. } => memory.rest(*key, "", *until, Fault::Quota, now),
+                Write::ModelRests {
+                    key,
+                    model,
+                    until,
+                    strikes,
+                    ..
+                } if *strikes > 0 => memory.rest_guessed(*key, model, *until, Fault::RateLimit, now),
+                Write::ModelRests { key, model, until, .. } => memory.rest(*key, model, *until, Fault::RateLimit, now),
+                _ => {}
+            }
+        }
     }
 
     /// Chooses a key that may serve now and that `walk` has not tried.
@@ -416,7 +437,7 @@ impl Pool {
                 });
             }
             Rest::Key(ms) => {
-                let until = now.plus(ms);
+                let until = now.plus(ms.min(self.settings.rest_max_ms));
                 self.memory.rest(id, "", until, judgement.fault, now);
                 if let Some(project) = &project {
                     self.memory.rest_family(project, "", until, judgement.fault);
@@ -429,13 +450,16 @@ impl Pool {
                     message: message.to_owned(),
                 });
             }
-            Rest::Model(ms) => self.model_rests(lease, project, now.plus(ms), judgement, message, now),
+            Rest::Model(ms) => {
+                let until = now.plus(ms.min(self.settings.rest_max_ms));
+                self.model_rests(lease, project, until, judgement, message, now);
+            }
             Rest::ModelUntilMidnight => {
                 self.model_rests(lease, project, cooldown::next_quota_day(now), judgement, message, now);
             }
             Rest::ModelDoubling(base, most) => {
                 let strikes = self.memory.strike(key, &lease.model, now);
-                let until = now.plus(cooldown::doubled(base, most, strikes));
+                let until = now.plus(cooldown::doubled(base, most, strikes).min(self.settings.rest_max_ms));
                 // Nobody has said how long: that is not held against a whole project.
                 self.memory.rest_guessed(id, &lease.model, until, judgement.fault, now);
                 self.push_model_rests(lease, None, until, rule, strikes.saturating_add(1), message);

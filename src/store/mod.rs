@@ -6,6 +6,7 @@ pub mod keys;
 pub mod migrations;
 pub mod pool;
 pub mod reports;
+pub mod secrets;
 pub mod upkeep;
 
 use std::{
@@ -68,13 +69,28 @@ impl<P: Ports> Database<P> {
         }
     }
 
+    /// Takes the write lock and gives it back: whether the database could be written now.
+    pub async fn try_write(&self) -> Result<(), SqlError> {
+        let connection = self.ports.connect().await?;
+        connection.execute("BEGIN IMMEDIATE", &[]).await?;
+        connection.execute("ROLLBACK", &[]).await.map(drop)
+    }
+
     async fn connection(&self) -> Result<Rc<P::Connection>, SqlError> {
         if let Some(connection) = self.kept.borrow().as_ref() {
             return Ok(Rc::clone(connection));
         }
         let connection = Rc::new(self.ports.connect().await?);
         if !self.migrated.get() {
-            migrations::apply(&*connection).await?;
+            // Instances that start together wait for the one that migrates.
+            let mut attempt = 0;
+            while let Err(error) = migrations::apply(&*connection).await {
+                if error != SqlError::Busy || attempt >= BUSY_RETRIES {
+                    return Err(error);
+                }
+                attempt += 1;
+                self.ports.sleep(20 + self.ports.seed() % 80).await;
+            }
             self.migrated.set(true);
         }
         self.kept.replace(Some(Rc::clone(&connection)));

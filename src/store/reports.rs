@@ -73,6 +73,26 @@ pub async fn model_rests<P: Ports>(database: &Database<P>, now: UnixMillis) -> R
     Ok(rows.first().map_or(0, |row| row.integer(0)))
 }
 
+/// Keys that share their providers' quotas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    /// Keys that serve and of which the project is known.
+    pub keys: i64,
+    /// The projects that they belong to: as many quotas there are.
+    pub families: i64,
+}
+
+/// How many quotas stand behind the keys of which the project is known.
+pub async fn families<P: Ports>(database: &Database<P>) -> Result<Families, SqlError> {
+    let sql = "SELECT COUNT(*), COUNT(DISTINCT project) FROM keys
+        WHERE project <> '' AND enabled = 1 AND state <> 'dead'";
+    let rows = database.execute(sql, &[]).await?;
+    Ok(rows.first().map_or_else(Families::default, |row| Families {
+        keys: row.integer(0),
+        families: row.integer(1),
+    }))
+}
+
 /// The latest entries of the audit trail: number, moment, who, what, detail.
 pub async fn events<P: Ports>(database: &Database<P>, limit: i64) -> Result<Vec<Row>, SqlError> {
     let sql = "SELECT id, at, actor, action, detail FROM events ORDER BY id DESC LIMIT ?";

@@ -1,7 +1,13 @@
 //! What one instance does now and then for all of them.
 
-use super::Database;
-use crate::ports::{Connection as _, Ports, SqlError, UnixMillis, Value};
+use super::{Database, hand::Source};
+use crate::{
+    pool::{
+        self,
+        key::{ApiType, Candidate, KeyId},
+    },
+    ports::{Connection as _, Ports, SqlError, UnixMillis, Value},
+};
 
 /// When what has to be done now and then was done last, by whichever instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +35,37 @@ pub async fn claim<P: Ports>(
     Ok(!database.execute(sql, &parameters).await?.is_empty())
 }
 
-/// Brings hourly rows of more than 7 days into daily ones, and drops daily ones of more than 90 days, rests that are long
-/// over, and old events.
-pub async fn prune<P: Ports>(database: &Database<P>, now: UnixMillis) -> Result<(), SqlError> {
-    let (week, quarter) = (Value::from(now.plus(-7 * DAY_MS)), Value::from(now.plus(-90 * DAY_MS)));
+/// Keys that are dead, or have failed for long, and may be looked at again: those first that were not for longest. One that
+/// cannot be opened is left out.
+pub async fn ill<P: Ports>(database: &Database<P>, source: &Source, most: i64) -> Result<Vec<Candidate>, SqlError> {
+    let columns = "SELECT id, api_type, base_url, secret, last_checked_at FROM keys WHERE enabled = 1 AND";
+    let sql = format!(
+        "SELECT * FROM ({columns} state = 'dead' ORDER BY last_checked_at LIMIT ?1)
+        UNION SELECT * FROM ({columns} opened > 0 ORDER BY last_checked_at LIMIT ?1)
+        ORDER BY last_checked_at LIMIT ?1"
+    );
+    let rows = database.execute(&sql, &[Value::from(most)]).await?;
+    let key = |row: &crate::ports::Row| {
+        let api_type = ApiType::parse(row.text(1))?;
+        let own = Some(row.text(2)).filter(|url| !url.is_empty());
+        let secret = source.vault.open(row.text(3)).ok()?;
+        Some(Candidate {
+            id: KeyId(row.integer(0)),
+            ..Candidate::own(api_type, secret, own.unwrap_or(source.default_url(api_type)))
+        })
+    };
+    Ok(rows.iter().filter_map(key).collect())
+}
+
+/// Brings old hourly rows into daily ones, and drops old daily ones, rests that are long over, and old events.
+pub async fn prune<P: Ports>(
+    database: &Database<P>,
+    settings: &pool::Settings,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    // A day is brought together whole, so that its row is written once.
+    let day = |days: i64| Value::from(now.plus(-days * DAY_MS - now.0.rem_euclid(DAY_MS)));
+    let (week, quarter) = (day(settings.usage_hours_d), day(settings.usage_days_d));
     database
         .transaction(async |connection| {
             let by = |value: &Value| [value.clone()];

@@ -13,7 +13,7 @@ export default {
   "error.absent": "此服务器尚未提供该功能。", "error.unreadable": "无法读取服务器的响应。", "error.server": "服务器出错（状态 {status}）。请重试；若持续出现，请查看服务器日志。", "error.serverSaid": "服务器出错（状态 {status}）：{message}", "error.other": "服务器拒绝了请求（状态 {status}）。", "error.module": "页面的一部分未能加载，可能已安装新版本，请重新加载页面。",
 
   "state.active": "可用", "state.cooling_down": "冷却中", "state.dead": "已失效", "state.disabled": "已停用", "state.valid": "有效", "state.invalid": "无效", "state.limited": "受限", "state.unknown": "未知",
-  "warning.title": "请注意。", "warning.default_credentials": "正在使用公开的默认密钥，因此只服务本机。请设置 home_access_key 和 auth_key。", "warning.no_encryption": "密钥以明文保存。设置 encryption_key 后会加密保存。", "warning.quota_families": "{keys} 个密钥实际只有 {families} 份配额：同一项目的密钥会一起冷却。", "warning.database_read_only": "数据库无法写入：更改和统计不会被保存。",
+  "warning.title": "请注意。", "warning.default_credentials": "正在使用公开的默认密钥，因此只服务本机。请设置 home_access_key 和 auth_key。", "warning.no_encryption": "密钥以明文保存。设置 encryption_key 后会加密保存。", "warning.quota_families": "{keys} 个密钥实际只有 {families} 份配额：同一项目的密钥会一起冷却。", "warning.database_read_only": "数据库无法写入：更改和统计不会被保存。", "warning.wrong_encryption_key": "encryption_key 与加密这些密钥时所用的不同，请设置正确的值。",
 
   "overview.words": "密钥池的状况与接入方式。", "overview.keys": "各状态的密钥", "overview.ofKeys": "占密钥池 {share}", "overview.traffic": "流量", "overview.range": "时段", "range.1h": "1 小时", "range.24h": "24 小时", "range.7d": "7 天", "range.90d": "90 天",
   "overview.quiet": "此时段没有请求", "overview.quietWords": "用下方的代码片段或在“试用”里发送一个请求。", "overview.requests": "请求", "overview.failures": "{n} 个失败", "overview.success": "成功率", "overview.ofAll": "共 {n} 个请求", "overview.tokens": "Token", "overview.inOut": "输入 {input}，输出 {output}", "overview.latency": "平均延迟", "overview.slowest": "最慢 {time}",

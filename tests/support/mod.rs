@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "what a test's module shows is for its own test alone")]
 #![allow(dead_code, reason = "each test uses what it needs of this module")]
 
+pub mod app;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
@@ -54,6 +56,9 @@ struct World {
     sql_fault: RefCell<Option<SqlError>>,
     connections: Cell<u64>,
     ended: Cell<u64>,
+    refused: RefCell<Option<&'static str>>,
+    pragma: RefCell<Option<String>>,
+    statements: Cell<u64>,
     key_value: RefCell<BTreeMap<String, Vec<u8>>>,
     now: Cell<i64>,
     ticks: Cell<bool>,
@@ -89,6 +94,9 @@ impl FakePorts {
             sql_fault: RefCell::default(),
             connections: Cell::new(0),
             ended: Cell::new(0),
+            refused: RefCell::default(),
+            pragma: RefCell::default(),
+            statements: Cell::default(),
             key_value: RefCell::default(),
             now: Cell::new(1_795_392_000_000),
             ticks: Cell::new(false),
@@ -127,6 +135,21 @@ impl FakePorts {
         self.0.ended.set(self.0.connections.get());
     }
 
+    /// Lets the database refuse statements that begin so.
+    pub fn refuse(&self, beginning: &'static str) {
+        self.0.refused.replace(Some(beginning));
+    }
+
+    /// Runs this on every connection that is opened from now on.
+    pub fn pragma(&self, pragma: Option<&str>) {
+        self.0.pragma.replace(pragma.map(str::to_owned));
+    }
+
+    /// How many statements were run.
+    pub fn statements(&self) -> u64 {
+        self.0.statements.get()
+    }
+
     /// Lets every reading of the clock take a millisecond.
     pub fn tick(&self) {
         self.0.ticks.set(true);
@@ -163,6 +186,9 @@ impl FakePorts {
             sql_fault: RefCell::default(),
             connections: Cell::new(0),
             ended: Cell::new(0),
+            refused: RefCell::default(),
+            pragma: RefCell::default(),
+            statements: Cell::default(),
             key_value: RefCell::new(world.key_value.borrow().clone()),
             now: Cell::new(world.now.get()),
             ticks: Cell::new(false),
@@ -260,6 +286,9 @@ impl Ports for FakePorts {
 
     async fn connect(&self) -> Result<Sqlite, SqlError> {
         let connection = rusqlite::Connection::open(&self.0.database).map_err(failed)?;
+        if let Some(pragma) = self.0.pragma.borrow().as_deref() {
+            connection.execute_batch(pragma).map_err(failed)?;
+        }
         self.0.connections.set(self.0.connections.get() + 1);
         Ok(Sqlite(connection, self.clone(), self.0.connections.get()))
     }
@@ -343,11 +372,21 @@ pub struct Sqlite(rusqlite::Connection, FakePorts, u64);
 
 impl Connection for Sqlite {
     async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        self.1.0.statements.set(self.1.0.statements.get() + 1);
         if let Some(error) = self.1.0.sql_fault.borrow().clone() {
             return Err(error);
         }
         if self.2 <= self.1.0.ended.get() {
             return Err(SqlError::Gone);
+        }
+        if self
+            .1
+            .0
+            .refused
+            .borrow()
+            .is_some_and(|beginning| sql.starts_with(beginning))
+        {
+            return Err(SqlError::Other("not authorized".to_owned()));
         }
         let parameters = rusqlite::params_from_iter(parameters.iter().map(|value| match value {
             Value::Null => rusqlite::types::Value::Null,
@@ -375,10 +414,5 @@ impl Connection for Sqlite {
 }
 
 fn failed(error: rusqlite::Error) -> SqlError {
-    let text = error.to_string();
-    if text.contains("locked") {
-        SqlError::Busy
-    } else {
-        SqlError::Other(text)
-    }
+    SqlError::from_words(error.to_string())
 }

@@ -21,6 +21,7 @@ use crate::{
     store::{
         filter::Filter,
         keys::{self, Beside, Change, KeyRow, NewKey, Page, Sort},
+        secrets,
     },
 };
 
@@ -107,6 +108,10 @@ pub(super) struct Wanted<'a> {
 
 /// Adds keys and answers what became of each.
 pub(super) async fn store<P: Ports>(context: &Context<P>, wanted: Vec<Wanted<'_>>) -> Result<Response<P>, ApiError> {
+    // With the wrong key new secrets would be sealed apart from the old ones.
+    if !secrets::fits(&context.instance().database, &context.vault).await? {
+        return Err(ApiError::misconfigured(&[handlers::WRONG_KEY.to_owned()]));
+    }
     let mut random = vec![0; wanted.len() * 28];
     context.ports().random(&mut random);
     let (mut fresh, mut invalid, mut seen, mut repeated) = (Vec::new(), Vec::new(), HashSet::new(), 0_u64);

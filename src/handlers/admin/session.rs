@@ -13,7 +13,7 @@ use crate::{
     handlers::{self, Context, read_body},
     ports::{KeyValueError, Ports, Request, Response, UnixMillis},
     settings::{DEFAULT_AUTH_KEY, DEFAULT_HOME_ACCESS_KEY},
-    store,
+    store::{self, reports, secrets},
 };
 
 /// Lets the administrator pass: by the password as a bearer, by a session's cookie, or by the password in that cookie, as
@@ -181,8 +181,17 @@ pub(super) async fn show<P: Ports>(
     if settings.encryption_key.is_none() {
         warnings.push(json!({ "code": "no_encryption" }));
     }
-    if let Some(fault) = context.instance().relay.database_fault() {
+    let instance = context.instance();
+    if let Some(fault) = instance.relay.storage_fault().await {
         warnings.push(json!({ "code": "database_read_only", "message": fault }));
+    }
+    // A database that cannot even be read has its warning already.
+    if !secrets::fits(&instance.database, &context.vault).await.unwrap_or(true) {
+        warnings.push(json!({ "code": "wrong_encryption_key", "message": handlers::WRONG_KEY }));
+    }
+    let families = reports::families(&instance.database).await.unwrap_or_default();
+    if families.families < families.keys {
+        warnings.push(json!({ "code": "quota_families", "keys": families.keys, "families": families.families }));
     }
     let body = json!({
         "signed_in": true,
@@ -190,6 +199,7 @@ pub(super) async fn show<P: Ports>(
         "version": env!("CARGO_PKG_VERSION"),
         "count_tokens": settings.count_tokens,
         "encryption": settings.encryption_key.is_some(),
+        "quota_families": { "keys": families.keys, "families": families.families },
     });
     handlers::json(StatusCode::OK, &body)
 }
