@@ -16,7 +16,7 @@ use keystorm::{
     },
 };
 use proptest::{collection::vec, prelude::*, sample::select};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -102,6 +102,77 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_stream_says_what_a_whole_answer_says(answer in answer(), cut in any::<prop::sample::Index>()) {
+        let names = Names::default();
+        let shape = Shape { is_last: true, pcm: true, ..shape(&names, Kind::Chat) };
+        let body = answer.to_string().into_bytes();
+        let mut stream = ChatStream::new(&shape, 0, true);
+        let mut out = Vec::new();
+        // One answer in two events: the parts of each candidate are cut anywhere.
+        let (one, two) = halves(&answer, cut);
+        let streamed = stream.push(one.to_string().as_bytes(), &mut out)
+            .and_then(|()| stream.push(two.to_string().as_bytes(), &mut out))
+            .and_then(|()| stream.finish(&mut out));
+        let whole = completion(&[&body], &shape);
+        // A stream wants a finish reason where a whole answer does without.
+        prop_assert!(whole.is_ok() || streamed.is_err());
+        let (Ok(whole), Ok(())) = (whole, streamed) else { return Ok(()) };
+        let whole: Value = serde_json::from_slice(&whole.body).unwrap();
+        if let [choice] = whole["choices"].as_array().unwrap().as_slice() {
+            let told = gathered(&out);
+            for field in ["content", "reasoning_content", "refusal"] {
+                let wanted = choice["message"][field].as_str().unwrap_or_default();
+                prop_assert_eq!(told[field].as_str().unwrap_or_default(), wanted, "{}", field);
+            }
+            let calls = |message: &Value| -> Vec<(Value, Value)> {
+                let calls = message["tool_calls"].as_array().cloned().unwrap_or_default();
+                calls.into_iter().map(|call| (call["function"].clone(), call["extra_content"].clone())).collect()
+            };
+            prop_assert_eq!(calls(&told), calls(&choice["message"]));
+            prop_assert_eq!(&told["images"], &choice["message"]["images"]);
+            prop_assert_eq!(&told["finish_reason"], &choice["finish_reason"]);
+        }
+    }
+}
+
+/// An answer as two events: the first half of each candidate's parts, and the rest with all else.
+fn halves(answer: &Value, cut: prop::sample::Index) -> (Value, Value) {
+    let (mut one, mut two) = (json!({ "candidates": [] }), answer.clone());
+    let candidates = two.get_mut("candidates").and_then(Value::as_array_mut);
+    for (place, candidate) in candidates.into_iter().flatten().enumerate() {
+        let index = candidate.get("index").cloned().unwrap_or_else(|| place.into());
+        if let Some(parts) = candidate.pointer_mut("/content/parts").and_then(Value::as_array_mut) {
+            let rest = parts.split_off(cut.index(parts.len() + 1));
+            let first = std::mem::replace(parts, rest);
+            let first = json!({ "index": index, "content": { "parts": first } });
+            one["candidates"].as_array_mut().unwrap().push(first);
+        }
+    }
+    (one, two)
+}
+
+/// What a client makes of the deltas of a stream with one choice.
+fn gathered(stream: &[u8]) -> Value {
+    let mut message = json!({});
+    for event in events(&[stream], 1 << 20).unwrap() {
+        let chunk: Value = serde_json::from_slice(&event).unwrap();
+        let Some(choice) = chunk["choices"].get(0) else {
+            continue;
+        };
+        if choice["finish_reason"].is_string() {
+            message["finish_reason"] = choice["finish_reason"].clone();
+        }
+        for (field, value) in choice["delta"].as_object().unwrap() {
+            match (message.get_mut(field), value) {
+                (Some(Value::String(so_far)), Value::String(more)) => so_far.push_str(more),
+                (Some(Value::Array(so_far)), Value::Array(more)) => so_far.extend(more.iter().cloned()),
+                _ => message[field.as_str()] = value.clone(),
+            }
+        }
+    }
+    message
 }
 
 /// A chunk has some 250 bytes beside what it says, and the shortest part has 5.

@@ -95,10 +95,14 @@ impl ChatStream {
         if self.choices.is_empty() {
             return Err(AnswerError::Retry(Why::Empty));
         }
-        if self.choices.iter().any(|choice| choice.finish.is_none()) {
+        let mut choices = self.choices.iter().filter(|choice| choice.is_there);
+        if choices.any(|choice| choice.finish.is_none()) {
             return Err(AnswerError::Unfinished);
         }
         for (number, choice) in (self.offset..).zip(&mut self.choices) {
+            if !choice.is_there {
+                continue;
+            }
             let native = choice.finish.take().unwrap_or_default();
             choice.begin(&self.frame, number, out);
             choice.annotations(&self.frame, number, out);
@@ -161,6 +165,7 @@ impl ChatStream {
         let Some(choice) = self.choices.get_mut(place) else {
             return Err(AnswerError::Unreadable);
         };
+        choice.is_there = true;
         let mut logprobs = candidate.logprobs_result;
         let parts = candidate.content.as_ref().and_then(|content| content.parts.as_deref());
         for part in parts.unwrap_or_default() {
@@ -273,6 +278,8 @@ struct Sent<'a> {
 /// One choice so far.
 #[derive(Debug, Default)]
 struct Choice {
+    /// Whether the upstream has named it: numbers may be left out.
+    is_there: bool,
     has_begun: bool,
     has_content: bool,
     calls: usize,
