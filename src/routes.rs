@@ -57,6 +57,17 @@ pub struct Gemini {
     pub verb: Option<String>,
 }
 
+impl Gemini {
+    /// Verbs are posted, and models are only read; files, caches and tuned models have all methods.
+    fn methods(&self) -> &'static str {
+        match &self.verb {
+            Some(_) => "POST",
+            None if self.path.ends_with("/models") || self.path.contains("/models/") => "GET, HEAD",
+            None => PASSED,
+        }
+    }
+}
+
 /// The administrator's routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admin {
@@ -120,6 +131,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, ApiError> {
         return allowed(method, methods).map(|()| Route::OpenAi(openai, group));
     }
     if let Some(gemini) = gemini(rest) {
+        allowed(method, gemini.methods())?;
         return Ok(Route::Gemini(gemini, group));
     }
     let rest = rest
@@ -214,6 +226,12 @@ fn split_group(path: &str) -> (Group, &str) {
     (percent_decode_str(first).decode_utf8_lossy().into_owned(), rest)
 }
 
+/// Whether keys of a group of this name can be reached: it stands as the first segment of a path.
+pub fn is_group_name(name: &str) -> bool {
+    let is_plain = |letter: char| !letter.is_control() && !"/\\;?#%".contains(letter);
+    name.chars().all(is_plain) && !TAKEN.contains(&name) && !BARE.contains(&name)
+}
+
 /// Whether a path can begin with this segment when it names no group.
 fn is_root(segment: &str) -> bool {
     matches!(segment, "v1" | "v1beta" | "upload") || BARE.contains(&segment)
@@ -236,7 +254,7 @@ fn openai(rest: &str) -> (OpenAi, &'static str) {
                 OpenAi::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()),
                 "GET, HEAD, DELETE",
             ),
-            None => (OpenAi::Other(rest.to_owned()), "GET, HEAD, POST, PUT, PATCH, DELETE"),
+            None => (OpenAi::Other(rest.to_owned()), PASSED),
         },
     }
 }
@@ -270,27 +288,12 @@ fn gemini(path: &str) -> Option<Gemini> {
 }
 
 fn admin(rest: &str) -> Option<(Admin, &'static str)> {
-    Some(match rest {
-        "login" => (Admin::Login, "POST"),
-        "logout" => (Admin::Logout, "POST"),
-        "session" => (Admin::Session, "GET, HEAD"),
-        "sessions" => (Admin::Sessions, "GET, HEAD, DELETE"),
-        "keys" => (Admin::Keys, "GET, HEAD, POST, PATCH, DELETE"),
-        "keys/check" => (Admin::Check, "GET, HEAD, POST"),
-        "keys/export" => (Admin::Export, "GET, HEAD"),
-        "keys/import" => (Admin::Import, "POST"),
-        "endpoints" => (Admin::Endpoints, "GET, HEAD"),
-        "stats" => (Admin::Stats, "GET, HEAD"),
-        "route" => (Admin::DryRun, "GET, HEAD"),
-        "settings" => (Admin::Settings, "GET, HEAD, PUT"),
-        "events" => (Admin::Events, "GET, HEAD"),
-        "egress" => (Admin::Egress, "GET, HEAD"),
-        "openapi.json" => (Admin::OpenApi, "GET, HEAD"),
-        _ => {
-            let id = rest.strip_prefix("keys/")?.strip_suffix("/secret")?;
-            (Admin::Secret(id.parse().ok()?), "GET, HEAD")
-        }
-    })
+    let known = ADMIN.iter().find(|(path, ..)| *path == rest && !path.contains('{'));
+    if let Some((_, route, methods)) = known {
+        return Some((*route, methods));
+    }
+    let id = rest.strip_prefix("keys/")?.strip_suffix("/secret")?;
+    Some((Admin::Secret(id.parse().ok()?), "GET, HEAD"))
 }
 
 fn allowed(method: &Method, methods: &'static str) -> Result<(), ApiError> {
@@ -317,8 +320,46 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 
+/// The methods of what is passed through: neither TRACE nor CONNECT goes anywhere.
+const PASSED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+
+/// The administrator's routes below `/api/`, with their methods.
+pub(crate) const ADMIN: [(&str, Admin, &str); 16] = [
+    ("login", Admin::Login, "POST"),
+    ("logout", Admin::Logout, "POST"),
+    ("session", Admin::Session, "GET, HEAD"),
+    ("sessions", Admin::Sessions, "GET, HEAD, DELETE"),
+    ("keys", Admin::Keys, "GET, HEAD, POST, PATCH, DELETE"),
+    ("keys/{id}/secret", Admin::Secret(0), "GET, HEAD"),
+    ("keys/check", Admin::Check, "GET, HEAD, POST"),
+    ("keys/export", Admin::Export, "GET, HEAD"),
+    ("keys/import", Admin::Import, "POST"),
+    ("endpoints", Admin::Endpoints, "GET, HEAD"),
+    ("stats", Admin::Stats, "GET, HEAD"),
+    ("route", Admin::DryRun, "GET, HEAD"),
+    ("settings", Admin::Settings, "GET, HEAD, PUT"),
+    ("events", Admin::Events, "GET, HEAD"),
+    ("egress", Admin::Egress, "GET, HEAD"),
+    ("openapi.json", Admin::OpenApi, "GET, HEAD"),
+];
+
+/// First segments that are no group's, beside OpenAI's.
+pub(crate) const TAKEN: [&str; 11] = [
+    ".",
+    "..",
+    "v1",
+    "v1beta",
+    "upload",
+    "api",
+    "assets",
+    "healthz",
+    "readyz",
+    "metrics",
+    ".well-known",
+];
+
 /// The first segments of OpenAI's API below `/v1`.
-const BARE: [&str; 22] = [
+pub(crate) const BARE: [&str; 22] = [
     "assistants",
     "audio",
     "batches",
@@ -449,15 +490,38 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_reached_or_its_name_is_refused() {
+        let encoded =
+            |name: &str| percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
+        for name in ["team-a", "组", "a b", "a.b", "a+b", "<b>", "\u{1f642}"] {
+            assert!(is_group_name(name), "{name}");
+            let path = format!("/{}/v1/chat/completions", encoded(name));
+            assert_eq!(
+                route(&Method::POST, &path),
+                Ok(openai_route(OpenAi::Chat, name)),
+                "{path}"
+            );
+        }
+        for name in ["..", "v1", "chat", "models", "api", "a/b", "a\\b", "a;b", "a%b", "a\nb"] {
+            assert!(!is_group_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
     fn a_path_that_is_none_is_refused() {
         let cases = [
             ("GET", "/nothing", 404),
             ("GET", "/v1", 404),
             ("GET", "/api/nothing", 404),
             ("GET", "/api/keys/x/secret", 404),
+            ("GET", "/api/keys/{id}/secret", 404),
             ("POST", "/api/keys/7/secret", 405),
             ("GET", "/v1/chat/completions", 405),
             ("OPTIONS", "/api/keys", 405),
+            ("TRACE", "/v1beta/files", 405),
+            ("PUT", "/v1beta/models", 405),
+            ("TRACE", "/v1/files", 405),
+            ("GET", "/v1beta/models/m:generateContent", 405),
             ("POST", "/v1//chat/completions", 404),
             ("POST", "//v1/chat/completions", 404),
             ("POST", "/v1/../api/keys", 404),

@@ -443,7 +443,7 @@ fn another_sites_page_changes_nothing() {
             ("POST", "/api/keys", add),
             ("PATCH", "/api/keys", r#"{"ids":[1],"set":{"note":"x"}}"#),
             ("DELETE", "/api/keys", r#"{"ids":[999]}"#),
-            ("POST", "/api/keys/import", "sk-forged-0000000000002"),
+            ("POST", "/api/keys/import", "[\"sk-forged-0000000000002\"]"),
             ("PUT", "/api/settings", r#"{"aliases":{}}"#),
             ("DELETE", "/api/sessions", r#"{"ids":[]}"#),
             ("POST", "/api/keys/check", r#"{"ids":[999]}"#),

@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{Many, Query, Selection, parse},
+        admin::selection::{Many, Query, Selection, Wanted, Whole, parse, present},
         models, read_json,
     },
     pool::key::{ApiType, Candidate, KeyId},
@@ -28,10 +28,14 @@ use crate::{
 
 /// What `POST /api/keys/check` takes.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Ask {
+    #[serde(default, deserialize_with = "present")]
     keys: Option<Many<String>>,
-    ids: Option<Many<i64>>,
-    filter: Option<super::selection::Wanted>,
+    #[serde(default, deserialize_with = "present")]
+    ids: Option<Many<Whole>>,
+    #[serde(default, deserialize_with = "present")]
+    filter: Option<Wanted>,
     mode: Option<String>,
     model: Option<String>,
     cursor: Option<String>,
@@ -87,7 +91,7 @@ struct Run<P: Ports> {
 impl<P: Ports> Run<P> {
     async fn new(context: Context<P>, ask: Ask) -> Result<Self, ApiError> {
         let mode = match (ask.mode.as_deref().unwrap_or("models"), ask.model) {
-            ("models" | "list", _) => Mode::Models,
+            ("models", _) => Mode::Models,
             ("generate", Some(model)) if !model.is_empty() => Mode::Generate(model),
             ("generate", _) => return Err(ApiError::missing("model")),
             _ => return Err(ApiError::invalid("mode", "'mode' must be \"models\" or \"generate\".")),

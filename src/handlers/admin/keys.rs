@@ -12,11 +12,12 @@ use crate::{
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{Many, Query, Selection, api_type, parse},
+        admin::selection::{self, Many, Query, Selection, Whole, api_type, parse, present},
         read_json,
     },
     pool::key::{ApiType, KeyId},
     ports::{Ports, Request, Response},
+    routes,
     secret::{Secret, mask},
     store::{
         filter::Filter,
@@ -56,8 +57,8 @@ struct Add {
     api_type: Option<String>,
     custom_endpoint: Option<String>,
     group: Option<String>,
-    priority: Option<i64>,
-    weight: Option<i64>,
+    priority: Option<Whole>,
+    weight: Option<Whole>,
     note: Option<String>,
     project: Option<String>,
 }
@@ -82,8 +83,8 @@ async fn add<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>,
     };
     let changes = Change {
         enabled: None,
-        priority: add.priority,
-        weight: add.weight,
+        priority: add.priority.map(|number| number.0),
+        weight: add.weight.map(|number| number.0),
         group: add.group,
         note: add.note,
         project: add.project,
@@ -175,7 +176,7 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
     let filter = query.filter()?;
     let page = query.number("page", 1, i64::MAX / 1000)?;
     let size = query.number("pageSize", 1, 500)?;
-    let sort = query.text("sort").unwrap_or_else(|| "created_at".to_owned());
+    let sort = query.get("sort").unwrap_or_else(|| "created_at".to_owned());
     let (name, descending) = match sort.strip_prefix('-') {
         Some(name) => (name, true),
         None => (sort.as_str(), false),
@@ -190,7 +191,7 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
         offset: if paged { (page.unwrap_or(1) - 1) * size } else { 0 },
         limit: if paged { size } else { -1 },
     };
-    let masked = query.text("mask").is_some_and(|mask| mask == "true" || mask == "1");
+    let masked = query.switch("mask")?;
     let (database, now) = (&context.instance().database, context.started);
     let rows = keys::list(database, &filter, page, now).await?;
     let counts = keys::counts(
@@ -224,8 +225,12 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Patch {
-    #[serde(flatten)]
-    selection: Selection,
+    #[serde(default, deserialize_with = "present")]
+    keys: Option<Many<String>>,
+    #[serde(default, deserialize_with = "present")]
+    ids: Option<Many<Whole>>,
+    #[serde(default, deserialize_with = "present")]
+    filter: Option<selection::Wanted>,
     set: Set,
 }
 
@@ -233,19 +238,20 @@ struct Patch {
 #[serde(deny_unknown_fields)]
 struct Set {
     enabled: Option<bool>,
-    priority: Option<i64>,
-    weight: Option<i64>,
+    priority: Option<Whole>,
+    weight: Option<Whole>,
     group: Option<String>,
     note: Option<String>,
     project: Option<String>,
 }
 
 async fn change<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
-    let Patch { selection, set } = parse(&body)?;
+    let Patch { keys, ids, filter, set } = parse(&body)?;
+    let selection = Selection { keys, ids, filter };
     let change = Change {
         enabled: set.enabled,
-        priority: set.priority,
-        weight: set.weight,
+        priority: set.priority.map(|number| number.0),
+        weight: set.weight.map(|number| number.0),
         group: set.group,
         note: set.note,
         project: set.project,
@@ -372,16 +378,14 @@ pub(super) fn check(change: &Change, place: &str) -> Result<(), ApiError> {
     }
     if change
         .group
-        .as_ref()
-        .is_some_and(|group| group.contains('/') || RESERVED.contains(&group.as_str()))
+        .as_deref()
+        .is_some_and(|group| !routes::is_group_name(group))
     {
-        let message = "'group' is the first part of a path: it must not have a slash, nor be a path of KeyStorm's own.";
+        let message =
+            "'group' is the first part of a path: it must not have / \\ ; ? # or %, nor be a path of KeyStorm's own.";
         return Err(ApiError::invalid(format!("{place}group"), message));
     }
     Ok(())
 }
-
-/// Names that the first part of a path has already.
-const RESERVED: [&str; 7] = ["v1", "v1beta", "api", "upload", "assets", "healthz", "metrics"];
 
 const MOST_KEY_LENGTH: usize = 1024;

@@ -3,6 +3,7 @@
 mod check;
 mod egress;
 mod keys;
+mod openapi;
 mod reports;
 mod selection;
 mod session;
@@ -52,10 +53,8 @@ pub async fn answer<P: Ports>(
             session::revoke(&context, read_json(&context, request).await?).await
         }
         Admin::Sessions => session::list(&context, &request).await,
-        Admin::Login | Admin::Logout | Admin::Session | Admin::OpenApi => Err(ApiError::not_found(
-            "unknown_url",
-            "This version does not have this route yet.",
-        )),
+        Admin::OpenApi => openapi::show(),
+        Admin::Login | Admin::Logout | Admin::Session => Err(ApiError::internal("This route was answered above.")),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 
 /// `GET /api/stats?range=1h|24h|7d|90d`: the spans of the range, those without requests included, and sums by model and fault.
 pub(super) async fn stats<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
-    let range = Query::read(query).text("range").unwrap_or_else(|| "24h".to_owned());
+    let range = Query::read(query).get("range").unwrap_or_else(|| "24h".to_owned());
     let (span_ms, bucket_ms) = match range.as_str() {
         // Counts are kept by the hour.
         "1h" => (HOUR_MS, HOUR_MS),

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use percent_encoding::percent_decode_str;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{Error as _, SeqAccess, Visitor},
 };
 
@@ -13,11 +13,15 @@ use crate::{
     store::filter::Filter,
 };
 
-/// Which keys a change is for: exactly one of the three.
+/// Which keys a change is for: exactly one of the three. A null is a mistake, not all keys.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Selection {
+    #[serde(default, deserialize_with = "present")]
     pub(super) keys: Option<Many<String>>,
-    pub(super) ids: Option<Many<i64>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) ids: Option<Many<Whole>>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) filter: Option<Wanted>,
 }
 
@@ -31,7 +35,7 @@ pub(super) struct Wanted {
     endpoint: Option<String>,
     search: Option<String>,
     result: Option<String>,
-    checked_since: Option<i64>,
+    checked_since: Option<Whole>,
 }
 
 impl Selection {
@@ -53,7 +57,7 @@ impl Selection {
                 ids: Some(ids),
                 filter: None,
             } => Ok(Filter {
-                ids: Some(ids.0),
+                ids: Some(ids.0.into_iter().map(|id| id.0).collect()),
                 ..Filter::default()
             }),
             Self {
@@ -70,7 +74,7 @@ impl Selection {
                     endpoint: wanted.endpoint,
                     search: wanted.search,
                     result: wanted.result,
-                    checked_since: wanted.checked_since,
+                    checked_since: wanted.checked_since.map(|moment| moment.0),
                     ..Filter::default()
                 })
             }
@@ -117,6 +121,31 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
 /// How many keys one call may name.
 pub(super) const MOST_AT_ONCE: usize = 100_000;
 
+/// A whole number, however it is written: JSON knows one kind of number, and some languages write 1 as 1.0.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(try_from = "serde_json::Number")]
+pub(super) struct Whole(pub(super) i64);
+
+impl TryFrom<serde_json::Number> for Whole {
+    type Error = String;
+
+    fn try_from(number: serde_json::Number) -> Result<Self, String> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = |float: &f64| float.fract() == 0.0 && float.abs() <= EXACT;
+        let number = number
+            .as_i64()
+            .or_else(|| number.as_f64().filter(whole).map(|float| float as i64));
+        number
+            .map(Self)
+            .ok_or_else(|| "expected a whole number of 64 bits".to_owned())
+    }
+}
+
+/// Reads what is there, which must not be null.
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// The parameters of a query.
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -162,8 +191,17 @@ impl Query {
         self.get(name).filter(|value| !value.is_empty())
     }
 
+    /// Whether a switch is on; off when it is not there.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(ApiError::invalid(name, format!("'{name}' must be true or false."))),
+        }
+    }
+
     pub(super) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.text(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else { return Ok(None) };
         match value.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
             _ => Err(ApiError::invalid(
@@ -206,4 +244,40 @@ fn known_result(result: &str) -> Result<(), ApiError> {
         "result",
         "'result' must be valid, invalid, limited or unknown.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        let cases = [
+            ("7", Some(7)),
+            ("-7.0", Some(-7)),
+            ("1e3", Some(1000)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("1e300", None),
+            ("0.5", None),
+            ("\"7\"", None),
+            ("null", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                parse::<Whole>(text.as_bytes()).ok().map(|whole| whole.0),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_field_that_it_is_about_and_no_value() {
+        let param = |body: &str| parse::<Selection>(body.as_bytes()).err().and_then(|error| error.param);
+        assert_eq!(param("{\"other\": 1}").as_deref(), Some("other"));
+        assert_eq!(param("{\"ids\": [\"sk-secret\"]}"), None);
+        assert_eq!(param("{\"keys\": null}"), None);
+        assert!(parse::<Selection>(b"{\"keys\": null, \"ids\": [1]}").is_err());
+    }
 }

@@ -70,6 +70,7 @@ pub(super) async fn login<P: Ports>(
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Login {
         key: String,
     }
@@ -235,10 +236,15 @@ pub(super) async fn list<P: Ports>(
 /// `DELETE /api/sessions` with `{"ids"}`.
 pub(super) async fn revoke<P: Ports>(context: &Context<P>, body: Bytes) -> Result<Response<P>, ApiError> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Revoke {
         ids: super::selection::Many<String>,
     }
     let Revoke { ids } = super::selection::parse(&body)?;
+    if ids.0.len() > MOST_REVOKED || ids.0.iter().any(|id| id.chars().count() > MOST_ID_LENGTH) {
+        let message = format!("'ids' takes at most {MOST_REVOKED} ids of up to {MOST_ID_LENGTH} characters.");
+        return Err(ApiError::invalid("ids", message));
+    }
     for id in &ids.0 {
         context
             .ports()
@@ -401,3 +407,5 @@ const SEEN_EVERY_MS: i64 = 60_000;
 const LOGIN_BYTES: usize = 4096;
 const FREE_FAILURES: u32 = 5;
 const MOST_WAIT_MS: i64 = 900_000;
+const MOST_REVOKED: usize = 1000;
+const MOST_ID_LENGTH: usize = 200;

@@ -47,7 +47,7 @@ pub(super) async fn change<P: Ports>(context: &Context<P>, body: Bytes) -> Resul
         aliases: BTreeMap<String, String>,
     }
     let Change { aliases } = parse(&body)?;
-    let good = |name: &String| (1..=200).contains(&name.len()) && !name.chars().any(char::is_control);
+    let good = |name: &String| (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     if aliases.len() > MOST_ALIASES || !aliases.iter().all(|(from, to)| good(from) && good(to)) {
         let message = format!("'aliases' takes at most {MOST_ALIASES} names of 1 to 200 characters.");
         return Err(ApiError::invalid("aliases", message));

@@ -12,7 +12,7 @@ use crate::{
     error::ApiError,
     handlers::{
         self, Context,
-        admin::selection::{MOST_AT_ONCE, Many, Query, api_type},
+        admin::selection::{MOST_AT_ONCE, Many, Query, Whole, api_type},
         read_body,
     },
     ports::{Ports, Request, Response},
@@ -32,9 +32,9 @@ struct Item {
     #[serde(default, alias = "key_group")]
     group: Option<String>,
     #[serde(default)]
-    priority: Option<i64>,
+    priority: Option<Whole>,
     #[serde(default)]
-    weight: Option<i64>,
+    weight: Option<Whole>,
     #[serde(default)]
     note: Option<String>,
     #[serde(default)]
@@ -46,7 +46,7 @@ struct Item {
 /// `GET /api/keys/export?format=json|csv|txt`
 pub(super) async fn export<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>, ApiError> {
     let query = Query::read(query);
-    let format = query.text("format").unwrap_or_else(|| "json".to_owned());
+    let format = query.get("format").unwrap_or_else(|| "json".to_owned());
     let (database, now) = (&context.instance().database, context.started);
     let page = Page {
         sort: Sort::Created,
@@ -63,8 +63,8 @@ pub(super) async fn export<P: Ports>(context: &Context<P>, query: &str) -> Resul
                 api_type: Some(row.api_type),
                 custom_endpoint: Some(row.base_url),
                 group: Some(row.group),
-                priority: Some(row.priority),
-                weight: Some(row.weight),
+                priority: Some(Whole(row.priority)),
+                weight: Some(Whole(row.weight)),
                 note: Some(row.note),
                 project: Some(row.project),
                 enabled: Some(row.status != "disabled"),
@@ -110,10 +110,7 @@ pub(super) async fn import<P: Ports>(
 ) -> Result<Response<P>, ApiError> {
     let headers: HeaderMap = request.headers;
     let body = read_body(context, &headers, request.body, context.settings.max_body_bytes).await?;
-    let is_csv = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/csv"));
-    let items = read(&body, is_csv)?;
+    let items = read(&body, Kind::of(&headers)?)?;
     if items.len() > MOST_AT_ONCE {
         return Err(ApiError::bad_request(format!(
             "At most {MOST_AT_ONCE} keys can be imported in one call."
@@ -130,7 +127,34 @@ pub(super) async fn import<P: Ports>(
     Ok(response)
 }
 
-fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
+/// What a body says that it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Csv,
+    /// Whatever it looks like: files are sent with the type that somebody guessed from their name.
+    Text,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+            return Ok(Self::Text);
+        };
+        let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+        match kind.split(';').next().unwrap_or_default().trim() {
+            "application/json" => Ok(Self::Json),
+            "text/csv" => Ok(Self::Csv),
+            "application/octet-stream" => Ok(Self::Text),
+            kind if kind.starts_with("text/") => Ok(Self::Text),
+            _ => Err(ApiError::unsupported_media_type(
+                "application/json, text/csv or text/plain",
+            )),
+        }
+    }
+}
+
+fn read(body: &[u8], kind: Kind) -> Result<Vec<Item>, ApiError> {
     /// JSON's forms: a list, or a list below `keys`; each entry a key alone or with what is known of it.
     #[derive(Deserialize)]
     struct Below {
@@ -145,7 +169,10 @@ fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
     let malformed = |error: String| ApiError::bad_request(format!("The file cannot be read: {error}."));
     let text: Cow<'_, str> = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
-    if text.starts_with(['[', '{']) {
+    if text.is_empty() {
+        return Err(ApiError::bad_request("The file is empty."));
+    }
+    if kind == Kind::Json || text.starts_with(['[', '{']) {
         let entries = if text.starts_with('[') {
             serde_json::from_str(text)
         } else {
@@ -170,7 +197,7 @@ fn read(body: &[u8], is_csv: bool) -> Result<Vec<Item>, ApiError> {
             })
             .collect());
     }
-    if is_csv && text.lines().next().is_some_and(|head| head.contains("api_key")) {
+    if kind == Kind::Csv && text.lines().next().is_some_and(|head| head.contains("api_key")) {
         // The position alone is told: a line that cannot be read may hold a key.
         return csv::Reader::from_reader(text.as_bytes())
             .deserialize()
@@ -194,8 +221,8 @@ fn wanted<'a, P: Ports>(context: &Context<P>, number: usize, item: &'a Item) -> 
     let place = format!("keys[{number}].");
     let change = Change {
         enabled: item.enabled,
-        priority: item.priority,
-        weight: item.weight,
+        priority: item.priority.map(|number| number.0),
+        weight: item.weight.map(|number| number.0),
         group: item.group.clone(),
         note: item.note.clone(),
         project: item.project.clone(),
