@@ -1,14 +1,15 @@
 //! Which models exist where: what decides between the pools for a model's name.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     rc::Rc,
 };
 
 use crate::{
     pool::{Target, key::ApiType},
-    ports::{Connection as _, Ports, SqlError, Value},
-    store::Database,
+    ports::{Connection as _, Ports, Row, SqlError, Value},
+    store::{Database, migrations},
     translate::model,
 };
 
@@ -33,28 +34,29 @@ pub struct Choice {
 }
 
 impl Catalogue {
-    /// Reads the catalogue. Its size is bounded: what an endpoint lists is cut off when it is learnt.
+    /// Reads the catalogue, in one row: a host hands rows over one by one. Its size is bounded: what an endpoint lists is cut
+    /// off when it is learnt.
     pub async fn read<P: Ports>(database: &Database<P>) -> Result<Self, SqlError> {
-        let listed = database
-            .execute("SELECT api_type, model, base_url FROM endpoint_models", &[])
-            .await?;
+        let sql = format!(
+            "SELECT ({}), (SELECT value FROM settings WHERE name = ?),
+                (SELECT json_group_array(json_array(api_type, model, base_url)) FROM endpoint_models)",
+            migrations::VERSION
+        );
+        let rows = database.execute_with_version(&sql, &[Value::from(ALIASES)]).await?;
+        let row = rows.first().unwrap_or(const { &Row(Vec::new()) });
+        let listed: Vec<(Cow<'_, str>, Cow<'_, str>, Cow<'_, str>)> =
+            serde_json::from_str(row.text(2)).unwrap_or_default();
         let mut endpoints: HashMap<_, Vec<Rc<str>>> = HashMap::new();
-        for row in &listed {
-            let Some(api_type) = ApiType::parse(row.text(0)) else {
+        for (api_type, model, base_url) in &listed {
+            let Some(api_type) = ApiType::parse(api_type) else {
                 continue;
             };
             endpoints
-                .entry((api_type, row.text(1).to_owned()))
+                .entry((api_type, model.clone().into_owned()))
                 .or_default()
-                .push(Rc::from(row.text(2)));
+                .push(Rc::from(&**base_url));
         }
-        let aliases = database
-            .execute("SELECT value FROM settings WHERE name = ?", &[Value::from(ALIASES)])
-            .await?;
-        let aliases = aliases
-            .first()
-            .and_then(|row| serde_json::from_str(row.text(0)).ok())
-            .unwrap_or_default();
+        let aliases = serde_json::from_str(row.text(1)).unwrap_or_default();
         let endpoints = endpoints
             .into_iter()
             .map(|(model, urls)| (model, Rc::from(urls)))

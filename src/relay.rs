@@ -183,6 +183,9 @@ struct State<P: Ports> {
     source: RefCell<Source>,
     counters: RefCell<Counters>,
     flush_waits: Cell<bool>,
+    flushed_at: Cell<UnixMillis>,
+    /// How many requests have begun.
+    begun: Cell<u64>,
     upkeep: Upkeep<P>,
     /// What the last attempt to write said.
     fault: RefCell<Option<String>>,
@@ -201,6 +204,8 @@ impl<P: Ports> Relay<P> {
             source: RefCell::default(),
             counters: RefCell::default(),
             flush_waits: Cell::new(false),
+            flushed_at: Cell::default(),
+            begun: Cell::default(),
             upkeep,
             fault: RefCell::default(),
             fault_told_at: Cell::default(),
@@ -257,6 +262,7 @@ impl<P: Ports> Relay<P> {
         started: UnixMillis,
         attempt: &mut A,
     ) -> Result<Delivered<P, A::Output>, Failure> {
+        self.0.begun.set(self.0.begun.get().wrapping_add(1));
         let settings = self.0.pool.borrow().settings().clone();
         let mut walk = Walk::new(&settings, started);
         let mut last = None;
@@ -492,11 +498,33 @@ impl<P: Ports> Relay<P> {
         self.0.flush_waits.set(true);
         let relay = self.clone();
         self.0.ports.spawn(async move {
-            relay.0.ports.linger(FLUSH_AFTER_MS).await;
+            relay.wait_for_quiet().await;
             relay.0.flush_waits.set(false);
             relay.flush().await;
             relay.keep_up().await;
         });
+    }
+
+    /// Waits [`FLUSH_AFTER_MS`], or until no request has begun for a moment where nothing was written lately: an instance that
+    /// has served its last request stays in memory for what it has to write.
+    async fn wait_for_quiet(&self) {
+        let flushed = self.0.ports.now().since(self.0.flushed_at.get());
+        let (mut waited, mut begun) = (0, self.0.begun.get());
+        let step = if (0..FLUSH_APART_MS).contains(&flushed) {
+            FLUSH_AFTER_MS
+        } else {
+            QUIET_MS
+        };
+        while waited < FLUSH_AFTER_MS {
+            self.0.ports.linger(step).await;
+            waited += step;
+            let now_begun = self.0.begun.get();
+            if now_begun == begun {
+                break;
+            }
+            begun = now_begun;
+        }
+        self.0.flushed_at.set(self.0.ports.now());
     }
 
     /// Leases a key; draws a hand first where there is none that is fresh.
@@ -740,3 +768,9 @@ const MOST_DRAWS: u32 = 6;
 /// How long what was learnt waits to be written: long enough to write much at once, short enough that after two seconds of
 /// quiet everything is.
 const FLUSH_AFTER_MS: u64 = 500;
+
+/// How long nothing has to begin until it is written sooner.
+const QUIET_MS: u64 = 100;
+
+/// How long after the last time nothing is written sooner.
+const FLUSH_APART_MS: i64 = 1000;

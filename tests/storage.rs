@@ -251,7 +251,7 @@ fn what_fails_half_way_leaves_nothing_behind() {
     let ports = file.ports();
     let database = Database::new(ports.clone());
     block_on(database.execute("SELECT 1", &[])).unwrap();
-    ports.refuse("INSERT INTO usage");
+    ports.refuse("INSERT INTO tally");
     let row = Row {
         hour: UnixMillis(0),
         key: KeyId(1),

@@ -1,6 +1,6 @@
 //! The schema, as numbered steps that are applied once each.
 
-use crate::ports::{Connection, SqlError, Value};
+use crate::ports::{Connection, Row, SqlError, Value};
 
 /// Brings the database to the newest version. Instances that start together do it once: the version is read again under
 /// the lock.
@@ -41,11 +41,18 @@ async fn migrate(connection: &impl Connection, newest: i64) -> Result<(), SqlErr
 }
 
 async fn version(connection: &impl Connection) -> Result<i64, SqlError> {
-    let rows = connection
-        .execute("SELECT COALESCE(MAX(version), 0) FROM migrations", &[])
-        .await?;
+    let rows = connection.execute(VERSION, &[]).await?;
     Ok(rows.first().map_or(0, |row| row.integer(0)))
 }
+
+/// Whether a statement that selects [`VERSION`] first has found the newest schema.
+pub(super) fn is_newest(rows: &[Row]) -> bool {
+    rows.first()
+        .is_some_and(|row| row.integer(0) >= MIGRATIONS.len() as i64)
+}
+
+/// Selects the schema's version.
+pub const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM migrations";
 
 /// Order is the version: append new steps at the end, never change one that has been released.
 const MIGRATIONS: &[&[&str]] = &[
@@ -155,5 +162,31 @@ const MIGRATIONS: &[&[&str]] = &[
         // Which keys are to be looked at again, those that were not for longest first.
         "CREATE INDEX keys_dead ON keys (last_checked_at) WHERE state = 'dead'",
         "CREATE INDEX keys_opened ON keys (last_checked_at) WHERE opened > 0",
+    ],
+    &[
+        // What was counted, written in one statement: a trigger shares it out. An instance lives for some hundred requests,
+        // and each statement is a call of its host.
+        "CREATE VIEW tally AS SELECT '[]' AS usage, '[]' AS faults, '{}' AS counters",
+        "CREATE TRIGGER tally_add INSTEAD OF INSERT ON tally BEGIN
+            INSERT INTO usage (period, starts_at, key_id, model, requests, successes, prompt_tokens, completion_tokens,
+                    total_tokens, latency_sum_ms, latency_max_ms)
+                SELECT 'hour', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+                    value ->> 7, value ->> 8, value ->> 9 FROM json_each(NEW.usage) WHERE true
+                ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+                    successes = successes + excluded.successes, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+                    completion_tokens = completion_tokens + excluded.completion_tokens,
+                    total_tokens = total_tokens + excluded.total_tokens,
+                    latency_sum_ms = latency_sum_ms + excluded.latency_sum_ms,
+                    latency_max_ms = MAX(latency_max_ms, excluded.latency_max_ms);
+            UPDATE keys SET last_used_at = MAX(last_used_at, used.at)
+                FROM (SELECT value ->> 1 AS id, MAX(value ->> 10) AS at FROM json_each(NEW.usage) GROUP BY 1) AS used
+                WHERE keys.id = used.id;
+            INSERT INTO faults (period, starts_at, key_id, model, fault, count)
+                SELECT 'hour', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+                FROM json_each(NEW.faults) WHERE true
+                ON CONFLICT DO UPDATE SET count = count + excluded.count;
+            INSERT INTO counters (name, value) SELECT key, value FROM json_each(NEW.counters) WHERE true
+                ON CONFLICT DO UPDATE SET value = value + excluded.value;
+        END",
     ],
 ];

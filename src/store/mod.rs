@@ -48,6 +48,36 @@ impl<P: Ports> Database<P> {
         }
     }
 
+    /// The same for a statement whose first column is [`migrations::VERSION`]: an instance that has not looked at the schema
+    /// yet need not look at it first.
+    pub async fn execute_with_version(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        if !self.migrated.get() && self.kept.borrow().is_none() {
+            let connection = self.ports.connect().await?;
+            match connection.execute(sql, parameters).await {
+                Ok(rows) if migrations::is_newest(&rows) => {
+                    self.migrated.set(true);
+                    self.kept.replace(Some(Rc::new(connection)));
+                    return Ok(rows);
+                }
+                // An old schema, or none.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.execute(sql, parameters).await
+    }
+
+    /// Runs one statement that writes, again when another writer holds the database for long.
+    pub async fn write(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let mut attempt = 0;
+        loop {
+            match self.execute(sql, parameters).await {
+                Err(SqlError::Busy) if attempt < BUSY_RETRIES => attempt += 1,
+                result => return result,
+            }
+            self.ports.sleep(20 + self.ports.seed() % 80).await;
+        }
+    }
+
     /// Runs `work` in a transaction of its own, from the start again when another writer holds the database, or a
     /// remote one has ended the connection. What fails
     /// leaves nothing behind.

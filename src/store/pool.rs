@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::Database;
@@ -11,7 +12,7 @@ use crate::{
     ports::{Connection, Ports, SqlError, UnixMillis, Value},
 };
 
-/// Writes health and usage in one short transaction: all of it or nothing.
+/// Writes health and usage: all of it or nothing. Where there is nothing but usage it is one statement on the kept connection.
 pub async fn flush<P: Ports>(
     database: &Database<P>,
     writes: &[Write],
@@ -29,13 +30,16 @@ pub async fn flush_counted<P: Ports>(
     counters: &Counters,
     now: UnixMillis,
 ) -> Result<(), SqlError> {
+    let tally = tally(usage, &counters.sums(usage))?;
+    if writes.is_empty() {
+        return database.write(TALLY, &tally).await.map(drop);
+    }
     database
         .transaction(async |connection| {
             for write in writes {
                 apply(connection, write, now).await?;
             }
-            count(connection, usage).await?;
-            add(connection, &counters.sums(usage)).await
+            connection.execute(TALLY, &tally).await.map(drop)
         })
         .await
 }
@@ -125,86 +129,42 @@ async fn apply(connection: &impl Connection, write: &Write, now: UnixMillis) -> 
     connection.execute(sql, &parameters).await.map(drop)
 }
 
-/// Adds usage in one statement a table, whatever the number of rows.
-async fn count(connection: &impl Connection, rows: &[usage::Row]) -> Result<(), SqlError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let sums: Vec<_> = rows
+/// What was counted, as the view `tally` takes it.
+fn tally(rows: &[usage::Row], counters: &HashMap<String, u64>) -> Result<[Value; 3], SqlError> {
+    let usage: Vec<_> = rows
         .iter()
         .map(|row| {
-            let counts = &row.counts;
-            json!([
+            let (counts, tokens) = (&row.counts, &row.counts.tokens);
+            (
                 row.hour.0,
                 row.key.0,
-                row.model,
+                &*row.model,
                 counts.requests,
                 counts.successes,
-                counts.tokens.prompt,
-                counts.tokens.completion,
-                counts.tokens.total,
+                tokens.prompt,
+                tokens.completion,
+                tokens.total,
                 counts.latency_sum_ms,
                 counts.latency_max_ms,
-                counts.last_at.0
-            ])
+                counts.last_at.0,
+            )
         })
         .collect();
-    let sums = Value::Text(json!(sums).to_string());
-    connection
-        .execute(
-            "INSERT INTO usage (period, starts_at, key_id, model, requests, successes, prompt_tokens, completion_tokens,
-                total_tokens, latency_sum_ms, latency_max_ms)
-            SELECT 'hour', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                value ->> 7, value ->> 8, value ->> 9 FROM json_each(?1) WHERE true
-            ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, successes = successes + excluded.successes,
-                prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-                completion_tokens = completion_tokens + excluded.completion_tokens,
-                total_tokens = total_tokens + excluded.total_tokens,
-                latency_sum_ms = latency_sum_ms + excluded.latency_sum_ms,
-                latency_max_ms = MAX(latency_max_ms, excluded.latency_max_ms)",
-            std::slice::from_ref(&sums),
-        )
-        .await?;
-    connection
-        .execute(
-            "UPDATE keys SET last_used_at = MAX(last_used_at, used.at)
-            FROM (SELECT value ->> 1 AS id, MAX(value ->> 10) AS at FROM json_each(?1) GROUP BY 1) AS used
-            WHERE keys.id = used.id",
-            &[sums],
-        )
-        .await?;
     let faults: Vec<_> = rows
         .iter()
         .flat_map(|row| {
             let by_fault = row.counts.faults.iter();
-            by_fault.map(|(fault, count)| json!([row.hour.0, row.key.0, row.model, fault.as_str(), count]))
+            by_fault.map(|(fault, count)| (row.hour.0, row.key.0, &*row.model, fault.as_str(), *count))
         })
         .collect();
-    if faults.is_empty() {
-        return Ok(());
-    }
-    connection
-        .execute(
-            "INSERT INTO faults (period, starts_at, key_id, model, fault, count)
-            SELECT 'hour', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true
-            ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            &[Value::Text(json!(faults).to_string())],
-        )
-        .await
-        .map(drop)
+    Ok([text(&usage)?, text(&faults)?, text(counters)?])
 }
 
-/// Adds to the sums, in one statement.
-async fn add(connection: &impl Connection, sums: &HashMap<String, u64>) -> Result<(), SqlError> {
-    if sums.is_empty() {
-        return Ok(());
-    }
-    connection
-        .execute(
-            "INSERT INTO counters (name, value) SELECT key, value FROM json_each(?1) WHERE true
-            ON CONFLICT DO UPDATE SET value = value + excluded.value",
-            &[Value::Text(json!(sums).to_string())],
-        )
-        .await
-        .map(drop)
+fn text(value: &impl Serialize) -> Result<Value, SqlError> {
+    serde_json::to_string(value)
+        .map(Value::Text)
+        .map_err(|error| SqlError::Other(error.to_string()))
 }
+
+/// Adds all of it: see the trigger of this view.
+const TALLY: &str = "INSERT INTO tally (usage, faults, counters) VALUES (?1, ?2, ?3)";

@@ -140,8 +140,9 @@ impl FakePorts {
         self.0.refused.replace(Some(beginning));
     }
 
-    /// Runs this on every connection that is opened from now on.
+    /// Runs this on every connection that is opened from now on; those that are open end.
     pub fn pragma(&self, pragma: Option<&str>) {
+        self.0.ended.set(self.0.connections.get());
         self.0.pragma.replace(pragma.map(str::to_owned));
     }
 

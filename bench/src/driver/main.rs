@@ -41,6 +41,9 @@ struct Cli {
     /// Seconds that one measurement takes.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// How many requests an instance serves.
+    #[arg(long, default_value_t = 128)]
+    reuse: usize,
     /// How many keys the large pool has.
     #[arg(long, default_value_t = 100_000)]
     keys: usize,
@@ -149,7 +152,7 @@ async fn start(
     if wanted(DIRECT) {
         targets.push(Target::direct(upstream));
     }
-    for (name, reuse) in [(FLOOR, REUSE), (FLOOR_COLD, 1)] {
+    for (name, reuse) in [(FLOOR, cli.reuse), (FLOOR_COLD, 1)] {
         if wanted(name) {
             targets.push(Target::floor(settings, name, upstream, reuse)?);
         }
@@ -159,31 +162,31 @@ async fn start(
             name: PASSED,
             good: 50,
             limited: 0,
-            reuse: REUSE,
+            reuse: cli.reuse,
         },
         Pool {
             name: GEMINI,
             good: 50,
             limited: 0,
-            reuse: REUSE,
+            reuse: cli.reuse,
         },
         Pool {
             name: SMALL_POOL,
             good: 10,
             limited: 0,
-            reuse: REUSE,
+            reuse: cli.reuse,
         },
         Pool {
             name: LARGE_POOL,
             good: cli.keys,
             limited: 0,
-            reuse: REUSE,
+            reuse: cli.reuse,
         },
         Pool {
             name: LIMITED,
             good: 35,
             limited: 15,
-            reuse: REUSE,
+            reuse: cli.reuse,
         },
         Pool {
             name: COLD,
@@ -263,6 +266,3 @@ const SMALL_POOL: &str = "pool of 10";
 const LARGE_POOL: &str = "large pool";
 const LIMITED: &str = "30 % limited";
 const COLD: &str = "KeyStorm, an instance each";
-
-/// How many requests an instance serves, as Spin has it.
-const REUSE: usize = 128;
