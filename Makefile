@@ -29,7 +29,7 @@ build: setup ## build both components and the runner
 	scripts/build-component.sh keystorm-ui
 	cargo build --locked --release --package keystorm-runner --package keystorm-bench
 
-target/.clients: tests/clients/requirements.txt tests/clients/requirements-langchain.txt tests/clients/package-lock.json tests/browser/package-lock.json
+target/.clients: tests/clients/requirements.txt tests/frameworks/requirements.txt tests/clients/package-lock.json tests/browser/package-lock.json
 	scripts/setup-clients.sh
 	touch $@
 

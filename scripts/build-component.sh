@@ -12,6 +12,9 @@ if [ "$1" = keystorm-wasi02 ]; then
     # It takes the core without its adapter to WASI 0.3. In a folder of its own: cargo would put that core in the place of the whole
     # one.
     CARGO_TARGET_DIR=$target/wasi02 build "$1"
+    # What the manifest is made of may have changed.
+    manifest=$(scripts/wasi02-manifest.sh)
+    [ "$manifest" = "$(cat spin-wasi02.toml)" ] || printf '%s\n' "$manifest" >spin-wasi02.toml
     mkdir -p "$target/wasm32-wasip2/component"
     cp "$target/wasi02/wasm32-wasip2/component/keystorm_wasi02.wasm" "$target/wasm32-wasip2/component/keystorm-wasi02.wasm"
 else

@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 mkdir -p target
 [ -x target/venv/bin/python ] || python3 -m venv target/venv
 target/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
-# LangChain wants another version of the openai package than the newest.
-[ -x target/venv-langchain/bin/python ] || python3 -m venv target/venv-langchain
-target/venv-langchain/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements-langchain.txt
+# The frameworks want other versions of the same packages: an environment of their own.
+[ -x target/venv-frameworks/bin/python ] || python3 -m venv target/venv-frameworks
+target/venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r tests/frameworks/requirements.txt
 npm ci --silent --no-audit --no-fund --prefix tests/clients
 npm ci --silent --no-audit --no-fund --prefix tests/browser
 missing=()

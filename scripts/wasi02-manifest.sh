@@ -12,4 +12,4 @@ sed -e '2i\
     -e 's|^watch = \["src/\*\*/\*\.rs", "Cargo\.toml"\]|watch = ["src/**/*.rs", "wasi02/src/**/*.rs", "ui/src/**/*.rs", "static/**/*", "Cargo.toml"]|' \
     -e 's|^extra_outbound_host = .*|extra_outbound_host = { default = "http://localhost:*" }|' \
     -e '/^\[component\.ui\.build\]/,/^watch/d' \
-    spin.toml
+    spin.toml | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'

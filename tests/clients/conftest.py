@@ -86,6 +86,8 @@ class KeyStorm:
             "openai_base_url": f"{upstream.url}/v1",
             "gemini_base_url": upstream.url,
             "pool_ttl_ms": "100",
+            # What is looked at again unasked would be counted too.
+            "recheck_interval_s": "0",
             **variables,
         }
         self.process = None

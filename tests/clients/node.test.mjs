@@ -8,7 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { GoogleGenAI } from "@google/genai";
+import { generateText, jsonSchema, streamText, tool as aiTool } from "ai";
 import OpenAI from "openai";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -42,7 +44,7 @@ before(async () => {
   await start("mock-upstream", [`127.0.0.1:${mock}`], `${upstream}/__calls`);
   await start(
     "keystorm-runner",
-    ["up", "--from", join(root, "spin.toml"), "--listen", `127.0.0.1:${port}`, "--state-dir", mkdtempSync(join(tmpdir(), "keystorm-"))],
+    ["up", "--from", join(root, process.env.KEYSTORM_MANIFEST ?? "spin.toml"), "--listen", `127.0.0.1:${port}`, "--state-dir", mkdtempSync(join(tmpdir(), "keystorm-"))],
     `${keystorm}/healthz`,
     { SPIN_VARIABLE_AUTH_KEY: "access", SPIN_VARIABLE_HOME_ACCESS_KEY: "admin", SPIN_VARIABLE_OPENAI_BASE_URL: `${upstream}/v1`, SPIN_VARIABLE_GEMINI_BASE_URL: upstream },
   );
@@ -59,6 +61,18 @@ before(async () => {
 after(() => processes.forEach((child) => child.kill()));
 
 const messages = [{ role: "user", content: "hello there" }];
+
+test("Vercel AI SDK: a text, a stream, and a tool of a Gemini model", async () => {
+  const provider = createOpenAICompatible({ name: "keystorm", baseURL: `${keystorm}/v1`, apiKey: "access" });
+  const { text } = await generateText({ model: provider("mock-large"), prompt: "hello there", maxRetries: 0 });
+  assert.equal(text, "You said: hello there");
+  let streamed = "";
+  for await (const piece of streamText({ model: provider("mock-large"), prompt: "hello there", maxRetries: 0 }).textStream) streamed += piece;
+  assert.equal(streamed, "You said: hello there");
+  const weather = aiTool({ description: "weather", inputSchema: jsonSchema({ type: "object", properties: { city: { type: "string" } } }) });
+  const { toolCalls } = await generateText({ model: provider("gemini-2.5-flash"), prompt: 'call:weather({"city":"Oslo"})', tools: { weather }, maxRetries: 0 });
+  assert.deepEqual(toolCalls.map((call) => [call.toolName, call.input]), [["weather", { city: "Oslo" }]]);
+});
 
 test("openai: a chat, a stream and the models", async () => {
   const client = new OpenAI({ baseURL: `${keystorm}/v1`, apiKey: "access", maxRetries: 0 });
