@@ -246,7 +246,10 @@ async fn dispatch<P: Ports>(
             handlers::openai(context, route, group, request).await
         }
         Route::Gemini(route, group) => {
-            authorize(&context, &request)?;
+            // The bytes of an upload come without a credential, to a URL that was given out for them.
+            let is_upload = !context.settings.forward_client_key && route.path.starts_with("/upload/");
+            let by_url = is_upload.then(|| handlers::upload::authorize(&context.settings, &request));
+            by_url.flatten().unwrap_or_else(|| authorize(&context, &request))?;
             handlers::gemini(context, route, group, request).await
         }
     }

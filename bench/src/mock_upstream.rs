@@ -43,6 +43,8 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 struct Memory {
     faults: Mutex<BTreeMap<String, String>>,
     calls: Mutex<BTreeMap<String, u64>>,
+    /// By name: the key that owns it, and its size.
+    files: Mutex<BTreeMap<String, (String, usize)>>,
 }
 
 #[tokio::main]
@@ -90,6 +92,16 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Response<Body> {
     let told = lock(&memory.faults).get(&key).cloned();
     let fault = told.unwrap_or_else(|| by_name(&key).to_owned());
     let path = head.uri.path();
+    if path.starts_with("/upload/") {
+        return upload(memory, &head, &key, body.len());
+    }
+    if let Some(name) = path
+        .split("/files/")
+        .nth(1)
+        .filter(|_| head.headers.contains_key("x-goog-api-key"))
+    {
+        return file(memory, name, &key);
+    }
     // Newer SDKs of Google's call /v1, older ones /v1beta; the key's header is theirs alone.
     let is_gemini = head.headers.contains_key("x-goog-api-key");
     if is_gemini && let Some((code, error)) = gemini::fault(&fault, &key) {
@@ -202,6 +214,64 @@ fn gemini(path: &str, query: &str, request: &Value, cut: bool) -> Response<Body>
             let error = json!({ "code": code, "message": message, "status": status });
             let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST);
             reply(code, &json!({ "error": error }))
+        }
+    }
+}
+
+/// A resumable upload: a URL for the bytes first, then the bytes. The key that begins it owns the file.
+fn upload(memory: &Memory, head: &http::request::Parts, key: &str, length: usize) -> Response<Body> {
+    let command = head
+        .headers
+        .get("x-goog-upload-command")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if command == "start" {
+        let number = lock(&memory.files).len();
+        lock(&memory.files).insert(format!("file-{number}"), (key.to_owned(), 0));
+        let host = head
+            .headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let url = format!(
+            "http://{host}{}?upload_id=file-{number}&upload_protocol=resumable",
+            head.uri.path()
+        );
+        let mut response = reply(StatusCode::OK, &json!({}));
+        if let Ok(url) = http::HeaderValue::from_str(&url) {
+            response.headers_mut().insert("x-goog-upload-url", url);
+        }
+        return response;
+    }
+    let id = head
+        .uri
+        .query()
+        .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("upload_id=")));
+    let name = id.unwrap_or_default().to_owned();
+    if let Some((_, size)) = lock(&memory.files).get_mut(&name) {
+        *size += length;
+    }
+    let mut response = file(memory, &name, key);
+    let is_last = command.contains("finalize");
+    let status = http::HeaderValue::from_static(if is_last { "final" } else { "active" });
+    response.headers_mut().insert("x-goog-upload-status", status);
+    response
+}
+
+/// A file as its owner sees it; nobody else may.
+fn file(memory: &Memory, name: &str, key: &str) -> Response<Body> {
+    match lock(&memory.files).get(name) {
+        Some((owner, size)) if owner == key => {
+            let file = json!({ "name": format!("files/{name}"), "uri": format!("https://generativelanguage.googleapis.com/v1beta/files/{name}"), "sizeBytes": size.to_string(), "mimeType": "text/plain", "state": "ACTIVE" });
+            reply(
+                StatusCode::OK,
+                &json!({ "file": file, "name": file["name"], "uri": file["uri"], "sizeBytes": file["sizeBytes"], "state": "ACTIVE" }),
+            )
+        }
+        _ => {
+            let message = format!("You do not have permission to access the File {name} or it may not exist.");
+            let error = json!({ "code": 403, "message": message, "status": "PERMISSION_DENIED" });
+            reply(StatusCode::FORBIDDEN, &json!({ "error": error }))
         }
     }
 }

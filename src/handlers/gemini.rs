@@ -5,7 +5,7 @@ use http::Method;
 use crate::{
     catalogue::Choice,
     error::ApiError,
-    handlers::{Context, Dialect, is_json, passthrough, read_body},
+    handlers::{Context, Dialect, is_json, passthrough, read_body, upload},
     pool::key::ApiType,
     ports::{OutboundBody, Ports, Request, Response},
     routes::Gemini,
@@ -20,7 +20,9 @@ pub async fn native<P: Ports>(
     group: String,
     request: Request<P::RequestBody>,
 ) -> Result<Response<P>, ApiError> {
-    let head = passthrough::Head::of(&context, &request);
+    let mut head = passthrough::Head::of(&context, &request);
+    head.query = upload::without_token(&head.query);
+    let origin = upload::Origin::of(&request, &group);
     let has_body = !matches!(request.method, Method::GET | Method::HEAD | Method::DELETE);
     let is_upload = route.path.starts_with("/upload/");
     let stream = route.verb.as_deref() == Some("streamGenerateContent");
@@ -63,5 +65,9 @@ pub async fn native<P: Ports>(
         upstream.keep_length(&headers);
     }
     let result = passthrough::forward(&context, &target, &head, upstream).await;
-    Ok(result.unwrap_or_else(|failure| failure.answer(Dialect::Gemini)))
+    let mut response = result.unwrap_or_else(|failure| failure.answer(Dialect::Gemini));
+    if is_upload && head.own_key.is_none() {
+        upload::lead_back(&context.settings, &origin, &mut response.headers);
+    }
+    Ok(response)
 }

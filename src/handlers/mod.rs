@@ -12,6 +12,7 @@ pub mod generate;
 pub mod health;
 pub mod models;
 pub mod passthrough;
+pub mod upload;
 
 pub use body::{Memory, is_json, read_body, read_json};
 

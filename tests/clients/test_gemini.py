@@ -70,6 +70,37 @@ def test_models_are_listed_natively(client):
     assert client.models.get(model=MODEL).name == f"models/{MODEL}"
 
 
+@pytest.mark.parametrize("group", ["", "/team"])
+def test_a_file_is_uploaded_through_the_pool_and_stays_with_its_key(client, keystorm, upstream, group, tmp_path):
+    keystorm.add(*[f"AIza{digit * 35}" for digit in "345"], apiType="gemini", group=group.strip("/"))
+    if group:
+        client = genai.Client(api_key=ACCESS_KEY, http_options=types.HttpOptions(base_url=f"{keystorm.url}{group}"))
+    path = tmp_path / "notes.txt"
+    # Two pieces: the second comes without a credential too.
+    path.write_bytes(b"x" * (9 * 1024 * 1024))
+    uploaded = client.files.upload(file=path)
+    assert uploaded.size_bytes == path.stat().st_size and uploaded.state == types.FileState.ACTIVE
+    assert client.files.get(name=uploaded.name).uri == uploaded.uri
+    assert len(upstream.calls()) == 1, "one key has seen all of it"
+    parts = [types.Part.from_uri(file_uri=uploaded.uri, mime_type="text/plain"), types.Part(text="hi")]
+    assert client.models.generate_content(model=MODEL, contents=parts).text == "You said: hi"
+
+
+def test_the_url_of_an_upload_is_good_for_nothing_else(client, keystorm):
+    begin = {"x-goog-api-key": ACCESS_KEY, "x-goog-upload-protocol": "resumable", "x-goog-upload-command": "start"}
+    _, headers, _ = call("POST", f"{keystorm.url}/upload/v1beta/files", {"file": {}}, begin)
+    url = {name.lower(): value for name, value in headers.items()}["x-goog-upload-url"]
+    assert url.startswith(f"{keystorm.url}/upload/v1beta/files?upload_id=")
+    assert ACCESS_KEY not in url
+    finish = {"x-goog-upload-command": "upload, finalize", "x-goog-upload-offset": "0"}
+    assert call("POST", url, {}, finish)[0] == 200
+    assert call("POST", url.replace("upload_id=file-0", "upload_id=file-1"), {}, finish)[0] == 401
+    assert call("POST", url.split("&upload_token")[0], {}, finish)[0] == 401
+    query = url.split("?")[1]
+    assert call("GET", f"{keystorm.url}/v1beta/files/file-0?{query}")[0] == 401
+    assert call("POST", f"{keystorm.url}/v1beta/models/{MODEL}:generateContent?{query}", {})[0] == 401
+
+
 def test_failover_and_errors_in_googles_shape(client, upstream):
     upstream.fault(**{KEYS[0]: "limited"})
     for _ in range(6):
