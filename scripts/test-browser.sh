@@ -25,5 +25,5 @@ for _ in $(seq 100); do
     curl -fs "http://127.0.0.1:$port/healthz" >/dev/null 2>&1 && break
     sleep 0.2
 done
-BASE_URL=http://127.0.0.1:$port node --test --test-concurrency=1 tests/browser/page.test.mjs
+BASE_URL=http://127.0.0.1:$port node --test --test-concurrency=1 tests/browser/load.test.mjs tests/browser/page.test.mjs
 node --test --test-concurrency=1 tests/browser/words.test.mjs tests/browser/faults.test.mjs

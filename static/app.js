@@ -17,6 +17,8 @@ const SCREENS = {
   settings: () => import("./views/settings.js"),
 };
 const app = document.querySelector("#app");
+// By the name that the page has it under, which is kept for ever.
+const ICON = document.querySelector('link[rel="icon"]').href;
 let session = null;
 let leaving = null;
 let signingIn = null;
@@ -65,7 +67,7 @@ function openRail(open) {
 
 function frame() {
   const links = Object.keys(SCREENS).map((name) => el("li", {}, el("a", { href: `#/${name}`, data: { screen: name } }, icon(name), t(`nav.${name}`), name === "check" && el("span", { class: "badge", id: "check-badge", hidden: true }))));
-  const brand = () => el("a", { class: "brand", href: "#/overview" }, el("img", { src: "/assets/icon.svg", alt: "" }), "KeyStorm");
+  const brand = () => el("a", { class: "brand", href: "#/overview" }, el("img", { src: ICON, alt: "" }), "KeyStorm");
   fill(app,
     el("button", { class: "skip", type: "button", onclick: () => app.querySelector("#content").focus() }, t("skip")),
     el("div", { class: "frame" },
@@ -159,7 +161,7 @@ function signIn(expired) {
       };
       fill(door, el("div", { class: "top" }, preferences(draw).map((control) => el("div", {}, control))),
         el("div", { class: "card" },
-          el("p", { class: "brand" }, el("img", { src: "/assets/icon.svg", alt: "" }), "KeyStorm"),
+          el("p", { class: "brand" }, el("img", { src: ICON, alt: "" }), "KeyStorm"),
           el("div", {}, el("h1", { id: "door-title" }, t(expired ? "signIn.again" : "signIn.title")), el("p", { class: "quiet" }, t(expired ? "signIn.expired" : "signIn.words"))),
           el("form", { class: "stack", onsubmit: go }, el("label", { class: "field" }, el("span", { class: "label" }, t("signIn.key")), key), status, submit),
           el("details", {}, el("summary", {}, t("signIn.first")), el("p", { class: "small quiet" }, t("signIn.hint")), el("pre", { class: "small", tabindex: "0" }, "spin up --variable home_access_key=… \\\n        --variable auth_key=…"))));

@@ -8,10 +8,10 @@ const FOOT = 22;
 const TOP = 8;
 
 /**
- * A chart over time. `points` are `{label, said, values}`; `kind` is "bars" (values stacked) or "lines". What is under the
- * pointer is read out above it.
+ * A chart over time. `points` are `{label, said, values}`; `kind` is "bars" (values stacked, each in its shade) or "lines". What
+ * is under the pointer is read out above it.
  */
-export function timeChart({ points, kind, label, format = brief, signal }) {
+export function timeChart({ points, kind, label, shades = ["a", "b"], format = brief, signal }) {
   const readout = el("p", { class: "readout", "aria-hidden": "true" });
   const drawing = svg("svg", { role: "img", "aria-label": label });
   const box = el("div", { class: "chart" }, readout, drawing);
@@ -27,7 +27,7 @@ export function timeChart({ points, kind, label, format = brief, signal }) {
     const grid = [0, top / 2, top].flatMap((value) => [svg("line", { class: "axis", x1: left, x2: width, y1: y(value), y2: y(value) }), svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, format(value))]);
     const every = Math.ceil(points.length / Math.max(1, Math.floor((width - left) / 72)));
     const labels = points.flatMap((point, index) => (index % every === 0 ? [svg("text", { x: left + step * index + step / 2, y: HEIGHT - 5, "text-anchor": index ? "middle" : "start", dx: index ? 0 : -step / 2 }, point.label)] : []));
-    fill(drawing, grid, kind === "bars" ? bars(points, left, step, y) : lines(points, left, step, y), labels);
+    fill(drawing, grid, kind === "bars" ? bars(points, shades, left, step, y) : lines(points, left, step, y), labels);
   };
   const read = (event) => {
     const area = drawing.getBoundingClientRect();
@@ -43,16 +43,14 @@ export function timeChart({ points, kind, label, format = brief, signal }) {
   return box;
 }
 
-const SHADES = ["a", "b", "c"];
-
-function bars(points, left, step, y) {
+function bars(points, shades, left, step, y) {
   const gap = Math.min(3, step * 0.25);
   return points.flatMap(({ values }, index) => {
     let sum = 0;
     return values.map((value, layer) => {
       const from = y(sum);
       sum += value;
-      return svg("rect", { class: SHADES[layer], x: left + step * index + gap / 2, width: Math.max(1, step - gap), y: y(sum), height: Math.max(0, from - y(sum)), rx: Math.min(2, step / 4) });
+      return svg("rect", { class: shades[layer], x: left + step * index + gap / 2, width: Math.max(1, step - gap), y: y(sum), height: Math.max(0, from - y(sum)), rx: Math.min(2, step / 4) });
     });
   });
 }

@@ -36,7 +36,7 @@ export async function mount({ root, signal }) {
     if (!card.isConnected) fill(place, card, list);
     bar.max = Math.max(1, now.total);
     if (now.total || !now.running) bar.value = now.done;
-    said.textContent = t(now.running ? "check.running" : now.finished ? "check.finished" : "check.paused", { done: now.done, n: now.total, rate: number(Math.round(now.rate * 10) / 10) });
+    said.textContent = t(now.running ? "check.running" : now.finished ? "check.finished" : "check.paused", { done: now.done, n: now.total, rate: number(now.rate < 10 ? Math.round(now.rate * 10) / 10 : Math.round(now.rate)) });
     fill(figures, RESULTS.map((result) => el("div", { class: `figure ${result}` }, el("span", { class: "name toned" }, t(`state.${result}`)), el("span", { class: "value" }, number(now.counts[result])))));
     const step = `${now.running} ${now.finished} ${now.counts.invalid > 0 && !now.running} ${now.counts.invalid} ${Boolean(now.error)}`;
     if (step !== drawn && (!now.running || drawn.startsWith("true") === false)) {

@@ -77,7 +77,7 @@ export async function mount({ root, params, signal }) {
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("nav.keys") },
         el("table", { class: "cards" },
           el("caption", { class: "sr" }, t("nav.keys")),
-          el("thead", {}, el("tr", {}, el("th", {}, tick), el("th", { scope: "col" }, t("keys.key")), el("th", { scope: "col" }, t("keys.where")), head("status", t("keys.state")), head("requests", t("keys.usage")), head("last_used_at", t("keys.lastUsed")), el("th", { scope: "col" }, el("span", { class: "sr" }, t("keys.actions"))))),
+          el("thead", {}, el("tr", {}, el("th", { class: "kept" }, tick), el("th", { scope: "col" }, t("keys.key")), el("th", { scope: "col" }, t("keys.where")), head("status", t("keys.state")), head("requests", t("keys.usage")), head("last_used_at", t("keys.lastUsed")), el("th", { scope: "col" }, el("span", { class: "sr" }, t("keys.actions"))))),
           el("tbody", {}, list.keys.map(row)))),
       el("div", { class: "row between pager" },
         el("label", { class: "row small quiet" }, t("keys.perPage"), select(SIZES.map((size) => [String(size), number(size)]), { class: "input", value: String(wanted.pageSize), onchange: (event) => { wanted.pageSize = Number(event.target.value); narrow("page", 1); } })),
@@ -94,7 +94,7 @@ export async function mount({ root, params, signal }) {
 
   function head(name, text) {
     const now = wanted.sort.replace("-", "") === name ? (wanted.sort.startsWith("-") ? "descending" : "ascending") : null;
-    return el("th", { scope: "col", "aria-sort": now }, el("button", { class: "sort", type: "button", onclick: () => { wanted.sort = now === "descending" ? name : `-${name}`; refresh(); } }, text, el("i", { "aria-hidden": "true" }, now ? (now === "ascending" ? "↑" : "↓") : "")));
+    return el("th", { scope: "col", class: "kept", "aria-sort": now }, el("button", { class: "sort", type: "button", onclick: () => { wanted.sort = now === "descending" ? name : `-${name}`; refresh(); } }, text, el("i", { "aria-hidden": "true" }, now ? (now === "ascending" ? "↑" : "↓") : "")));
   }
 
   function nothing(all) {
@@ -147,11 +147,11 @@ export async function mount({ root, params, signal }) {
     const line = el("tr", { class: chosen.all || chosen.ids.has(key.id) ? "chosen" : null },
       el("td", { class: "tick" }, tick),
       el("th", { scope: "row", id: `key-${key.id}` }, shown, key.note && el("span", { class: "clip small quiet", title: key.note }, key.note)),
-      el("td", {}, el("span", {}, key.apiType === "gemini" ? "Gemini" : "OpenAI", key.group && el("span", { class: "quiet" }, ` · ${key.group}`)), key.customEndpoint && el("span", { class: "clip small quiet", title: key.customEndpoint }, key.customEndpoint)),
-      el("td", {}, badge(key.status), why(key)),
-      el("td", {}, key.requests ? [sparkline(key), el("span", { class: "small quiet nowrap" }, t("keys.used", { n: key.requests, rate: percent(key.requests - key.failures, key.requests) }))] : el("span", { class: "small quiet" }, t("keys.unused"))),
-      el("td", { class: "nowrap", "data-label": t("keys.lastUsed"), title: moment(key.last_used_at) }, ago(key.last_used_at)),
-      el("td", {}, el("div", { class: "acts" }, reveal, copyIt, check, menu(t("keys.more", { key: key.masked }), [flip, change, remove]))));
+      el("td", { class: "where" }, el("span", {}, key.apiType === "gemini" ? "Gemini" : "OpenAI", key.group && el("span", { class: "quiet" }, ` · ${key.group}`)), key.customEndpoint && el("span", { class: "clip small quiet", title: key.customEndpoint }, key.customEndpoint)),
+      el("td", { class: "state" }, badge(key.status), why(key)),
+      el("td", { class: "use" }, key.requests ? [sparkline(key), el("span", { class: "small quiet nowrap" }, t("keys.used", { n: key.requests, rate: percent(key.requests - key.failures, key.requests) }))] : el("span", { class: "small quiet" }, t("keys.unused"))),
+      el("td", { class: "last nowrap", "data-label": t("keys.lastUsed"), title: moment(key.last_used_at) }, ago(key.last_used_at)),
+      el("td", { class: "do" }, el("div", { class: "acts" }, reveal, copyIt, check, menu(t("keys.more", { key: key.masked }), [flip, change, remove]))));
     return line;
   }
 
@@ -236,7 +236,7 @@ export async function mount({ root, params, signal }) {
     const bases = [...new Set(endpoints?.endpoints?.map(({ base_url }) => base_url) ?? [])];
     const choose = (name, label, options) => field(label, select([["", t("keys.any")], ...options], { value: wanted[name], onchange: (event) => narrow(name, event.target.value) }));
     fill(bar,
-      el("div", { class: "grow" }, field(t("keys.search"), el("input", { type: "search", placeholder: t("keys.searchHint"), value: wanted.search, autocomplete: "off", spellcheck: "false", oninput: typed("search", withoutSecret) }))),
+      el("div", { class: "grow wide" }, field(t("keys.search"), el("input", { type: "search", placeholder: t("keys.searchHint"), value: wanted.search, autocomplete: "off", spellcheck: "false", oninput: typed("search", withoutSecret) }))),
       choose("apiType", t("field.type"), [["gemini", "Gemini"], ["openai", "OpenAI"]]),
       (groups.length > 0 || wanted.group) && choose("group", t("field.group"), [...new Set([...groups, wanted.group].filter(Boolean))].map((name) => [name, name])),
       (bases.length > 1 || wanted.endpoint) && choose("endpoint", t("field.endpoint"), [...new Set([...bases, wanted.endpoint].filter(Boolean))].map((base) => [base, base])));

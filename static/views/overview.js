@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { share, timeChart } from "../charts.js";
 import { el, fill } from "../dom.js";
-import { brief, duration, has, keep, moment, number, percent, recall, t, tick } from "../i18n.js";
+import { brief, duration, has, keep, moment, number, percent, recall, spoken, t, tick } from "../i18n.js";
 import { button, code, heading, into, notice, table } from "../parts.js";
 
 const RANGES = ["1h", "24h", "7d", "90d"];
@@ -15,7 +15,13 @@ export async function mount({ root, signal, session }) {
   const traffic = el("section", { class: "stack" });
   const ranges = el("div", { class: "tabs", role: "group", "aria-label": t("overview.range") });
   const use = el("section", { class: "card" });
-  const warnings = (session?.warnings ?? []).map((warning) => (typeof warning === "string" ? { code: warning } : warning));
+  const warnings = el("div", { class: "stack", hidden: true });
+  const egress = el("p", { class: "small quiet", hidden: true });
+  // What there is to know changes with the keys: it is asked for anew each time.
+  const drawWarnings = ({ warnings: list = [] } = {}) => {
+    warnings.hidden = !list.length;
+    fill(warnings, list.map((warning) => notice("warn", t("warning.title"), has(`warning.${warning.code}`) ? t(`warning.${warning.code}`, warning) : (warning.message ?? warning.code))));
+  };
 
   const drawRanges = () => fill(ranges, RANGES.map((value) => button(t(`range.${value}`), () => {
     range = value;
@@ -25,16 +31,36 @@ export async function mount({ root, signal, session }) {
   }, { class: "compact", "aria-pressed": String(range === value) })));
   const loadTraffic = () => into(traffic, async () => drawTraffic(await call("GET", `/api/stats?range=${range}`, undefined, { signal }), range, session, signal), signal);
 
-  fill(root, heading(t("nav.overview"), t("overview.words")),
-    warnings.map((warning) => notice("warn", t("warning.title"), has(`warning.${warning.code}`) ? t(`warning.${warning.code}`, warning) : (warning.message ?? warning.code))),
-    keys, el("div", { class: "row between" }, el("h2", {}, t("overview.traffic")), ranges), traffic, use);
+  fill(root, heading(t("nav.overview"), t("overview.words"), egress), warnings, keys, el("div", { class: "row between" }, el("h2", {}, t("overview.traffic")), ranges), traffic, use);
   drawRanges();
   drawUse(use);
+  drawWarnings(session);
+  call("GET", "/api/session", undefined, { signal }).then(drawWarnings, () => {});
+  whence(signal).then(({ country, address }) => {
+    egress.hidden = !country;
+    fill(egress, country && t("overview.egress", { country: region(country) }), country && address && ` (${address})`);
+  }, () => {});
   call("GET", "/api/endpoints", undefined, { signal }).then(({ endpoints }) => drawUse(use, endpoints?.flatMap(({ models }) => (Array.isArray(models) ? models : []))[0]), () => {});
   await Promise.all([
     into(keys, async () => drawKeys(await call("GET", "/api/keys?page=1&pageSize=1&mask=true", undefined, { signal })), signal),
     loadTraffic(),
   ]);
+}
+
+let leaves = null;
+/** From which country requests leave. A server outside is asked for it, so only once for a page. */
+const whence = (signal) => (leaves ??= call("GET", "/api/egress", undefined, { signal }).catch((error) => {
+  leaves = null;
+  throw error;
+}));
+
+/** A country's name. */
+function region(code) {
+  try {
+    return new Intl.DisplayNames(spoken(), { type: "region" }).of(code);
+  } catch {
+    return code;
+  }
 }
 
 function drawKeys({ counts = {} }) {
@@ -51,8 +77,8 @@ function drawTraffic({ buckets = [], models = [], faults = {} }, range, session,
   const mean = (part) => (part.requests ? part.latency_sum_ms / part.requests : 0);
   const label = (bucket) => tick(bucket.at, daily || range === "7d");
   const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "name" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
-  const chart = (title, legend, columns, kind, pick, row, format) => el("figure", { class: "card" }, el("div", { class: "row between" }, el("h3", {}, title), el("div", { class: "legend" }, legend.map((name, index) => el("span", { class: ["a", "b", "c"][index] }, name)))),
-    timeChart({ kind, label: title, signal, format, points: buckets.map((bucket) => ({ label: label(bucket), values: pick(bucket), said: `${moment(bucket.at)} – ${row(bucket).map((value, index) => `${columns[index]}: ${value}`).join(", ")}` })) }),
+  const chart = (title, legend, shades, columns, kind, pick, row, format) => el("figure", { class: "card" }, el("div", { class: "row between" }, el("h3", {}, title), el("div", { class: "legend" }, legend.map((name, index) => el("span", { class: shades[index] }, name)))),
+    timeChart({ kind, label: title, shades, signal, format, points: buckets.map((bucket) => ({ label: label(bucket), values: pick(bucket), said: `${moment(bucket.at)} – ${row(bucket).map((value, index) => `${columns[index]}: ${value}`).join(", ")}` })) }),
     el("details", {}, el("summary", {}, t("overview.asTable")), table(title, [{ name: t("overview.time") }, ...columns.map((name) => ({ name, number: true }))], buckets.map((bucket) => [moment(bucket.at), ...row(bucket)]))));
   const good = t("overview.good");
   const failed = t("overview.failed");
@@ -63,9 +89,9 @@ function drawTraffic({ buckets = [], models = [], faults = {} }, range, session,
       figure(t("overview.tokens"), brief(sum("total_tokens")), t("overview.inOut", { input: brief(sum("prompt_tokens")), output: brief(sum("completion_tokens")) })),
       figure(t("overview.latency"), duration(sum("latency_sum_ms") / requests), t("overview.slowest", { time: duration(Math.max(...buckets.map((bucket) => bucket.latency_max_ms ?? 0))) }))),
     el("div", { class: "grid" },
-      chart(t("overview.requestsOver"), [good, failed], [good, failed], "bars", ({ successes, failures }) => [successes, failures], ({ successes, failures }) => [number(successes), number(failures)]),
-      chart(t("overview.latencyOver"), [t("overview.mean")], [t("overview.mean"), t("overview.max")], "bars", (bucket) => [mean(bucket)], (bucket) => [duration(mean(bucket)), duration(bucket.latency_max_ms ?? 0)], (value) => (value >= 1000 ? `${number(value / 1000)} s` : number(value))),
-      chart(t("overview.tokensOver"), [t("overview.input"), t("overview.output")], [t("overview.input"), t("overview.output")], "bars", ({ prompt_tokens, completion_tokens }) => [prompt_tokens ?? 0, completion_tokens ?? 0], ({ prompt_tokens, completion_tokens }) => [number(prompt_tokens), number(completion_tokens)]),
+      chart(t("overview.requestsOver"), [good, failed], ["a", "b"], [good, failed], "bars", ({ successes, failures }) => [successes, failures], ({ successes, failures }) => [number(successes), number(failures)]),
+      chart(t("overview.latencyOver"), [t("overview.mean")], ["a"], [t("overview.mean"), t("overview.max")], "bars", (bucket) => [mean(bucket)], (bucket) => [duration(mean(bucket)), duration(bucket.latency_max_ms ?? 0)], (value) => (value >= 1000 ? `${number(value / 1000)} s` : number(value))),
+      chart(t("overview.tokensOver"), [t("overview.input"), t("overview.output")], ["a", "c"], [t("overview.input"), t("overview.output")], "bars", ({ prompt_tokens, completion_tokens }) => [prompt_tokens ?? 0, completion_tokens ?? 0], ({ prompt_tokens, completion_tokens }) => [number(prompt_tokens), number(completion_tokens)]),
       el("section", { class: "card" }, el("h3", {}, t("overview.faults")), Object.values(faults).some(Boolean)
         ? table(t("overview.faults"), [{ name: t("overview.kind") }, { name: t("overview.times"), number: true }], Object.entries(faults).filter(([, n]) => n).sort(([, a], [, b]) => b - a).map(([kind, n]) => [has(`fault.${kind}`) ? t(`fault.${kind}`) : kind, number(n)]))
         : el("p", { class: "quiet" }, t("overview.noFaults")))),

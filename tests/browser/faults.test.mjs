@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import { accessKey, keys, open, signIn, visit } from "./support.mjs";
+import { accessKey, keys, open, SCREENS, signIn, visit } from "./support.mjs";
 
 describe("the page, when things fail", { concurrency: false }, () => {
   let world;
@@ -119,6 +119,30 @@ describe("the page, when things fail", { concurrency: false }, () => {
     await page.getByRole("button", { name: "Export JSON" }).click();
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("dialog").getByRole("button", { name: "Export" }).click()]);
     assert.equal(download.suggestedFilename(), "keystorm-keys.json");
+  });
+
+  test("markup from providers, scripts and files stays text on every screen", async () => {
+    const text = "<img src=x onerror=window.hit=1>\"'><svg onload=window.hit=1><script>window.hit=1</script>javascript:window.hit=1";
+    await world.mock({ attack: text });
+    for (const screen of SCREENS) {
+      await visit(page, screen);
+      if (screen === "check") {
+        await page.getByRole("button", { name: "Start the check" }).click();
+        await page.getByText(/^Finished:/).waitFor();
+        await page.getByRole("cell", { name: text }).first().waitFor();
+      }
+      if (screen === "playground") {
+        await page.getByRole("button", { name: "Load models" }).click();
+        await page.getByText("1 model to choose from").waitFor();
+        await page.getByLabel("Message").fill(text);
+        await page.getByRole("button", { name: "Send" }).click();
+        await page.getByRole("alert").getByText(text).waitFor();
+      }
+      if (screen === "keys") await page.locator("tbody").getByText(text).first().waitFor();
+      assert.equal(await page.evaluate(() => window.hit), undefined, screen);
+      assert.equal(await page.locator('main img:not([alt=""]), main script, main [onerror], main [onload], main a[href^="javascript"]').count(), 0, screen);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${screen} is wider than the window`);
+    }
   });
 
   test("none of it made the console complain", () => assert.deepEqual(page.errors, []));

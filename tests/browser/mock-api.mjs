@@ -34,6 +34,7 @@ async function handle(state, request, response) {
   if (pathname === "/mock") {
     Object.assign(state.faults, JSON.parse(text).faults ?? {});
     if (JSON.parse(text).expire) state.sessions.clear();
+    if (JSON.parse(text).attack) attack(state, JSON.parse(text).attack);
     if (JSON.parse(text).seed) seed(state, JSON.parse(text).seed);
     return json(response, 200, {});
   }
@@ -78,7 +79,9 @@ async function admin(state, request, response, url, sent) {
       return json(response, 200, { ok: true });
     case "GET /api/keys": return list(state, response, searchParams);
     case "POST /api/keys": return json(response, 200, add(state, sent));
-    case "POST /api/keys/import": return json(response, 200, add(state, { keys: Array.isArray(sent) ? sent.map((item) => item.api_key ?? item) : String(sent).split(/\s+/).filter(Boolean) }));
+    case "POST /api/keys/import":
+      if (typeof sent === "object" && !Array.isArray(sent)) return json(response, 400, wrong("The file cannot be read: its JSON is neither a list of keys nor one of objects with an 'api_key'.", null));
+      return json(response, 200, add(state, { keys: Array.isArray(sent) ? sent.map((item) => item.api_key ?? item) : String(sent).split(/\s+/).filter(Boolean) }));
     case "GET /api/keys/export":
       response.writeHead(200, { "content-type": "application/json", "content-disposition": "attachment; filename=keys.json" });
       return response.end(JSON.stringify(state.keys.map(({ api_key, group, apiType }) => ({ api_key, group, apiType }))));
@@ -107,6 +110,7 @@ async function admin(state, request, response, url, sent) {
     case "PUT /api/settings":
       state.aliases = sent.aliases;
       return json(response, 200, { aliases: state.aliases });
+    case "GET /api/egress": return json(response, 200, { country: "DE", address: "203.0.113.7", asked: "trace.example" });
     case "GET /api/sessions": return json(response, 200, { sessions: [...state.sessions].map(([id, times]) => ({ id, ...times, current: id === session })) });
     case "DELETE /api/sessions":
       for (const id of sent.ids) state.sessions.delete(id);
@@ -200,7 +204,7 @@ async function check(state, response, sent, request) {
     Object.assign(key, { last_result: result, last_checked_at: Date.now() }, result === "invalid" ? { status: "dead", rule: "O1", reason: "Incorrect API key provided.", last_error: "Incorrect API key provided." } : result === "valid" ? { status: "active", until: null, reason: "" } : {});
     if (result === "limited" && sent.mode === "generate") key.rests = [{ model: sent.model, until: Date.now() + 60000, rule: "O5" }];
     counts[result] += 1;
-    if (isStream) response.write(`id: ${key.id}\nevent: progress\ndata: ${JSON.stringify({ id: key.id, masked: key.masked, result, latency_ms: 20 + (key.id % 70), message: result === "valid" ? "" : result === "invalid" ? "Incorrect API key provided." : "Rate limit reached.", done: index + 1, total: all.length })}\n\n`);
+    if (isStream) response.write(`id: ${key.id}\nevent: progress\ndata: ${JSON.stringify({ id: key.id, masked: key.masked, result, latency_ms: 20 + (key.id % 70), message: state.message ?? (result === "valid" ? "" : result === "invalid" ? "Incorrect API key provided." : "Rate limit reached."), done: index + 1, total: all.length })}\n\n`);
     if (state.faults.checkDelay) await sleep(state.faults.checkDelay);
     else if (index % 50 === 0) await sleep(5);
   }
@@ -211,8 +215,9 @@ async function check(state, response, sent, request) {
 
 async function client(state, request, response, pathname, text) {
   if (request.headers.authorization !== `Bearer ${ACCESS_KEY}`) return json(response, 401, wrong("Incorrect access key.", "invalid_api_key"));
-  if (pathname.endsWith("/models")) return json(response, 200, { object: "list", data: MODELS.map((id) => ({ id, object: "model" })) });
+  if (pathname.endsWith("/models")) return json(response, 200, { object: "list", data: (state.models ?? MODELS).map((id) => ({ id, object: "model" })) });
   const sent = parse(text);
+  if (state.message) return json(response, 400, wrong(state.message, "invalid_value"));
   if (sent.model === "missing") return json(response, 404, wrong("The model 'missing' does not exist.", "model_not_found"));
   response.writeHead(200, { "content-type": "text/event-stream", "x-keystorm-key": Buffer.from("AIza…k3Yz").toString("latin1"), "x-keystorm-attempts": "2" });
   const say = (data) => response.write(`data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`);
@@ -249,6 +254,17 @@ function seed(state, count) {
     if (index % 17 === 3) Object.assign(key, { status: "dead", rule: "G1", reason: "api_key_invalid", last_error: "API key not valid. Please pass a valid API key." });
     if (index % 29 === 7) Object.assign(key, { status: "disabled" });
   }
+}
+
+/** Writes a text wherever a stranger's words can get: into keys, their messages, models' names and the trail. */
+function attack(state, text) {
+  for (const [index, key] of state.keys.entries()) {
+    Object.assign(key, { masked: text, note: text, group: text, customEndpoint: text, project: text, rule: text, reason: text, last_error: text, rests: [{ model: text, until: Date.now() + 60000, rule: text }], status: ["active", "cooling_down", "dead"][index % 3], until: Date.now() + 60000 });
+  }
+  state.message = text;
+  state.models = [text];
+  state.aliases = { [text]: text };
+  record(state, text, text);
 }
 
 /** A map from what `of` gives to the items that gave it. */

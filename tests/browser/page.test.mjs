@@ -233,6 +233,59 @@ describe("the page", { concurrency: false }, () => {
     await other.context().close();
   });
 
+  test("a file is imported, the JSON of an older version too, and one that is none is said to be none", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "keystorm-"));
+    const file = async (name, text) => {
+      const path = join(folder, name);
+      await writeFile(path, text);
+      await page.locator("input[type=file]").setInputFiles(path);
+    };
+    await visit(page, "settings");
+    const [one, two, three] = keys(3, "good", "import");
+    await file("older.json", JSON.stringify([{ api_key: one, status: "active", key_group: "old", endpoint_path: upstream }, { api_key: two, endpoint_path: upstream }]));
+    await page.getByText("2 added, 0 already there, 0 refused.").waitFor();
+    await file("list.txt", `${two}\n${three}\n${three}`);
+    await page.getByText(/^Imported\. 1 added|^Imported\. 2 added/).or(page.getByText(/[12] added, [12] already there, 0 refused\./)).first().waitFor();
+    await file("broken.json", '{"nothing": 1}');
+    await page.getByRole("alert").getByText("The file cannot be read").waitFor();
+    await visit(page, "keys?group=old");
+    await page.getByText("1 key", { exact: true }).waitFor();
+    await assertNoSecret(page, [one, two, three]);
+  });
+
+  test("another session is revoked, and its browser has to sign in", async () => {
+    const other = await world.page();
+    await signIn(other, world.url);
+    await visit(page, "settings");
+    const rows = page.getByRole("table", { name: "Sessions" }).locator("tbody tr");
+    const before = await rows.count();
+    assert.ok(before >= 2);
+    assert.equal(await page.getByText("This one").count(), 1);
+    const others = page.getByRole("button", { name: /^Revoke the \d+ others$/ });
+    await (await others.count() ? others : rows.getByRole("button", { name: "Revoke" })).click();
+    await page.getByText(/sessions? revoked/).first().waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("section table tbody tr").length > 0 && !document.querySelector('[aria-busy="true"]'));
+    await visit(other, "overview").catch(() => {});
+    await other.evaluate(() => { location.hash = "#/activity"; });
+    await other.getByRole("heading", { name: "Sign in again" }).waitFor();
+    await visit(page, "activity");
+    await page.getByText("Sessions revoked").first().waitFor();
+    await other.context().close();
+  });
+
+  test("every key's actions are in sight at every width", async () => {
+    for (const width of [360, 600, 768, 1024, 1100, 1280, 1380, 1440, 1920]) {
+      await page.setViewportSize({ width, height: 900 });
+      await visit(page, "keys");
+      await page.locator("tbody tr").first().waitFor();
+      const right = await page.locator("tbody .acts").first().evaluate((acts) => acts.getBoundingClientRect().right);
+      assert.ok(right <= width, `${right} of ${width}`);
+      assert.ok(await page.evaluate(() => [...document.querySelectorAll(".scroll")].every((box) => box.scrollWidth <= box.clientWidth + 1)), `the table is cut at ${width}`);
+      await page.getByRole("button", { name: "State", exact: true }).waitFor();
+    }
+    await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
   test("signing out ends the session", async () => {
     const other = await world.page();
     await signIn(other, world.url);
@@ -269,7 +322,7 @@ describe("the page", { concurrency: false }, () => {
     await other.context().close();
   });
 
-  for (const [theme, width, locale] of [["light", 1440, "en-US"], ["dark", 768, "zh-CN"], ["light", 360, "zh-CN"], ["dark", 360, "en-US"]]) {
+  for (const [theme, width, locale] of [["light", 1440, "en-US"], ["dark", 768, "zh-CN"], ["light", 360, "zh-CN"], ["dark", 360, "en-US"], ["light", 1100, "en-US"], ["dark", 1440, "en-US"], ["light", 768, "en-US"]]) {
     test(`every screen is accessible and fits, ${theme} at ${width} px in ${locale}`, async () => {
       const other = await world.page({ viewport: { width, height: 800 }, colorScheme: theme, locale });
       await other.goto(world.url);
