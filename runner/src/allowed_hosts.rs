@@ -1,7 +1,7 @@
 //! `allowed_outbound_hosts`: `scheme://host[:port]`, where the scheme may be `*`, the host `*`, `*.example.com`, a literal or
 //! a range of addresses, and the port a number, a range `a..b` or `*`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, bail};
 use http::Uri;
@@ -130,17 +130,41 @@ impl Bits {
     }
 }
 
-/// Whether an address is of this machine or of a private or link-local network.
+/// Whether an address is not one of the public network: of this machine, of a private or link-local network, or reserved.
+/// Spin blocks the same ones.
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
-            address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified()
+            let [first, second, third, _] = address.octets();
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_documentation()
+                || address.is_multicast()
+                || first == 0
+                || first >= 240
+                || (first == 100 && (64..128).contains(&second))
+                || (first == 192 && second == 0 && third == 0)
+                || (first == 198 && (second == 18 || second == 19))
         }
         IpAddr::V6(address) => {
+            let first = address.segments().first().copied().unwrap_or_default();
+            let compatible = address.to_ipv4().is_some_and(|four| is_private(IpAddr::V4(four)));
+            let translated = match address.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                    is_private(IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))))
+                }
+                [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..] => true,
+                _ => false,
+            };
             address.is_loopback()
                 || address.is_unspecified()
+                || address.is_multicast()
                 || address.is_unique_local()
                 || address.is_unicast_link_local()
+                || first & 0xffc0 == 0xfec0
+                || compatible
+                || translated
         }
     }
 }
@@ -168,6 +192,47 @@ mod tests {
         for (pattern, uri, allowed) in cases {
             let hosts = AllowedHosts::parse([pattern, ""]).unwrap();
             assert_eq!(hosts.allows(&uri.parse().unwrap()), allowed, "{pattern} {uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_public_network_is_private() {
+        for address in [
+            "0.0.0.0",
+            "10.10.10.10",
+            "100.64.1.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.0.0.192",
+            "192.168.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:10.10.10.10",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "2001::1",
+            "2002:7f00:1::",
+            "fc00::f00d",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(is_private(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "123.123.123.123",
+            "8.8.8.8",
+            "2600::beef",
+            "64:ff9b::808:808",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(!is_private(address.parse().unwrap()), "{address}");
         }
     }
 

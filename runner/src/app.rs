@@ -1,6 +1,7 @@
 //! An application: its components, compiled and ready, and which of them answers a path.
 
 use std::{
+    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     pin::Pin,
     process::Command,
@@ -88,7 +89,12 @@ impl App {
 
         let state_dir = options.state_dir.clone().or_else(|| config.state_dir.clone());
         let state_dir = state_dir.unwrap_or_else(|| manifest.folder.join(".spin"));
-        std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
+        // It holds credentials: nobody else on this machine is to read them.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&state_dir)
+            .with_context(|| format!("cannot make {}", state_dir.display()))?;
         let key_value = Arc::new(match config.key_value(&state_dir) {
             Place::File(path) => key_value::Store::file(&path)?,
             Place::Server(url, _) => key_value::Store::redis(&url).await?,

@@ -73,7 +73,9 @@ impl Server {
             builder
                 .http1()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT);
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(MOST_HEAD_BYTES);
+            builder.http2().max_header_list_size(MOST_HEAD_BYTES as u32);
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
@@ -99,13 +101,13 @@ async fn answer(app: &App, request: Request<Incoming>, client: SocketAddr, local
         return plain(StatusCode::NOT_FOUND, "Not Found");
     };
     let rest = rest.to_owned();
-    // Spin hands headers to components as text.
+    // Spin hands headers to components as text, and answers 500 to what is none; it is the client's fault all the same.
     if request
         .headers()
         .values()
         .any(|value| std::str::from_utf8(value.as_bytes()).is_err())
     {
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "");
+        return plain(StatusCode::BAD_REQUEST, "Bad Request");
     }
     let handler = route.handler.clone();
     let Some(request) = prepare(request, route, &rest, client, local) else {
@@ -171,6 +173,9 @@ fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
     *response.status_mut() = status;
     response
 }
+
+/// How long the head of a request may be. A component cannot be given more than 128 KiB of headers.
+const MOST_HEAD_BYTES: usize = 64 * 1024;
 
 /// How long a client may take for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);

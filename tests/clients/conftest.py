@@ -91,15 +91,17 @@ class KeyStorm:
             **variables,
         }
         self.process = None
+        self.log = pathlib.Path(f"{state}.log")
         self.start()
 
-    def start(self):
+    def start(self, *flags, **how):
         # Through the environment: a command line can be read by everybody on the machine.
         environment = {**os.environ, **{f"SPIN_VARIABLE_{name.upper()}": value for name, value in self.variables.items()}}
-        command = [RELEASE / "keystorm-runner", "up", "--from", MANIFEST, "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state]
+        command = [RELEASE / "keystorm-runner", "up", "--from", MANIFEST, "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state, *flags]
         if self.runtime_config:
             command += ["--runtime-config-file", self.runtime_config]
-        self.process = subprocess.Popen(command, env=environment)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, **how)
         wait_for(f"{self.url}/.well-known/spin/health")
 
     def stop(self, how=signal.SIGTERM):
