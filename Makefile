@@ -33,13 +33,14 @@ target/.clients: tests/clients/requirements.txt tests/frameworks/requirements.tx
 	scripts/setup-clients.sh
 	touch $@
 
-check: setup ## formatting, lints, documentation
+check: setup ## formatting, lints, documentation, dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --exclude keystorm-runner --all-targets -- -D warnings
 	cargo clippy --locked --release --package keystorm-runner --all-targets -- -D warnings
 	cargo $$(scripts/wasm-target.sh) build --locked --target wasm32-wasip2 --profile component --package keystorm --package keystorm-ui --package keystorm-floor
 	scripts/build-component.sh keystorm-wasi02
 	scripts/wasi02-manifest.sh | diff - spin-wasi02.toml
+	scripts/check-dependencies.sh
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
 	for file in static/*.js static/i18n/*.js static/views/*.js; do node --check --input-type=module < $$file || exit 1; done
 

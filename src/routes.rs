@@ -522,6 +522,8 @@ mod tests {
             ("PUT", "/v1beta/models", 405),
             ("TRACE", "/v1/files", 405),
             ("GET", "/v1beta/models/m:generateContent", 405),
+            ("CONNECT", "/v1beta/models/m:generateContent", 405),
+            ("post", "/v1beta/models/m:generateContent", 405),
             ("POST", "/v1//chat/completions", 404),
             ("POST", "//v1/chat/completions", 404),
             ("POST", "/v1/../api/keys", 404),

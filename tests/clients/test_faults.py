@@ -90,11 +90,32 @@ def test_a_fault_before_the_head_is_told_alone_and_unseen_beside_a_good_key(over
     assert [beside()[0] for _ in range(4)] == [200] * 4
 
 
+@contextlib.contextmanager
+def listening(serve):
+    """A server that does with each connection what it is told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with contextlib.suppress(OSError), connection:
+                        serve(connection)
+
+        threading.Thread(target=run, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
 def test_nobody_listens_no_name_no_tls(over):
+    with listening(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        no_connection(over, port)
+
+
+def no_connection(over, port):
     wrong = {
         "refused": f"http://127.0.0.1:{free_port()}/v1",
         "no-name": "https://no-such-host.invalid/v1",
-        "no-tls": f"https://localhost:{over.upstream.port}/v1",
+        "no-tls": f"https://localhost:{port}/v1",
     }
     for group, endpoint in wrong.items():
         ask = in_group(over, group, f"sk-good-{group}", customEndpoint=endpoint)
@@ -111,17 +132,13 @@ def test_a_certificate_that_nobody_has_signed_is_refused(over, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, f"{pem}.key")
     seen = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
-                        seen.append(tls.recv(65536))
+    def serve(connection):
+        with context.wrap_socket(connection, server_side=True) as tls:
+            seen.append(tls.recv(65536))
 
-        threading.Thread(target=serve, daemon=True).start()
-        ask = in_group(over, "unsigned", "sk-good-unsigned", customEndpoint=f"https://localhost:{listener.getsockname()[1]}/v1")
+    with listening(serve) as port:
+        ask = in_group(over, "unsigned", "sk-good-unsigned", customEndpoint=f"https://localhost:{port}/v1")
         status, _, answer = ask()
     assert (status, answer["error"]["code"]) == (502, "upstream_error"), answer
     assert "TLS" in answer["error"]["message"]
@@ -140,7 +157,8 @@ def test_a_slow_head_and_a_slow_body_are_waited_for(over):
 def test_a_stream_that_is_cut_never_looks_whole(over, count):
     in_group(over, f"cut{count}", f"sk-cut-{count}-1")
     head, body, whole = raw(over, f"/cut{count}/v1/chat/completions", {**CHAT, "stream": True})
-    assert " 200 " in head and not whole and b"[DONE]" not in body
+    # Where nothing came behind the head, the host may close the connection before it has written the head.
+    assert (" 200 " in head or (count == 0 and head == "")) and not whole and b"[DONE]" not in body
     assert body.count(b"data: ") == count, "what came before the cut arrived, and nothing twice"
 
 

@@ -276,8 +276,7 @@ fn classify(error: &(dyn StdError + 'static)) -> Error {
             return Error::HttpProtocolError;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // rustls hides itself inside an io::Error that gives no source.
-            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if is_tls(error) {
                 return Error::TlsProtocolError;
             }
             match error.kind() {
@@ -303,6 +302,13 @@ fn classify(error: &(dyn StdError + 'static)) -> Error {
         source = error.source();
     }
     Error::ConnectionTerminated
+}
+
+/// rustls hides itself inside an io::Error that gives no source, and that inside another.
+fn is_tls(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>() || inner.downcast_ref().is_some_and(is_tls))
 }
 
 /// What Spin waits when a component does not say.

@@ -181,8 +181,11 @@ async fn list<P: Ports>(context: &Context<P>, query: &str) -> Result<Response<P>
         Some(name) => (name, true),
         None => (sort.as_str(), false),
     };
-    let sort =
-        Sort::parse(name).ok_or_else(|| ApiError::invalid("sort", format!("Keys cannot be sorted by '{name}'.")))?;
+    let unknown = || {
+        let name: String = name.chars().take(64).collect();
+        ApiError::invalid("sort", format!("Keys cannot be sorted by '{name}'."))
+    };
+    let sort = Sort::parse(name).ok_or_else(unknown)?;
     let paged = page.is_some() || size.is_some();
     let size = size.unwrap_or(50);
     let page = Page {
