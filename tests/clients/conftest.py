@@ -76,8 +76,8 @@ class Upstream:
 class KeyStorm:
     """A KeyStorm over a mock upstream."""
 
-    def __init__(self, upstream, state, runtime_config=None, **variables):
-        self.upstream, self.state, self.runtime_config = upstream, state, runtime_config
+    def __init__(self, upstream, state, runtime_config=None, listen="127.0.0.1", **variables):
+        self.upstream, self.state, self.runtime_config, self.listen = upstream, state, runtime_config, listen
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.variables = {
@@ -97,7 +97,7 @@ class KeyStorm:
     def start(self, *flags, **how):
         # Through the environment: a command line can be read by everybody on the machine.
         environment = {**os.environ, **{f"SPIN_VARIABLE_{name.upper()}": value for name, value in self.variables.items()}}
-        command = [RELEASE / "keystorm-runner", "up", "--from", MANIFEST, "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state, *flags]
+        command = [RELEASE / "keystorm-runner", "up", "--from", MANIFEST, "--listen", f"{self.listen}:{self.port}", "--state-dir", self.state, *flags]
         if self.runtime_config:
             command += ["--runtime-config-file", self.runtime_config]
         with self.log.open("ab") as log:
