@@ -4,7 +4,7 @@ RUNNER := target/release/keystorm-runner
 # Spin sets TCP_NODELAY nowhere: figures from a host that does would promise too much.
 AS_SPIN := --host-arg=--tcp-nodelay=false
 
-.PHONY: up test setup build check demo bench bench-peers clean help
+.PHONY: up test setup build check soak demo bench bench-peers clean help
 .DEFAULT_GOAL := help
 
 up: build ## set up, build, serve at http://127.0.0.1:3000
@@ -43,6 +43,9 @@ check: setup ## formatting, lints, documentation, dependencies
 	scripts/check-dependencies.sh
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package keystorm
 	for file in static/*.js static/i18n/*.js static/views/*.js; do node --check --input-type=module < $$file || exit 1; done
+
+soak: build target/.clients ## half an hour of mixed traffic with faults, then a thousand streams of a minute
+	SOAK_SECONDS=1800 SOAK_STREAMS=1000 SOAK_STREAM_SECONDS=60 target/venv/bin/python -m pytest -q -s tests/clients/test_soak.py
 
 demo: build ## the same with a mock upstream and made-up keys: no account needed
 	scripts/demo.sh

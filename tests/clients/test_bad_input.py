@@ -73,7 +73,9 @@ def is_documented(method, headers, body):
         return False
     openai = {"message", "type", "param", "code"} <= set(error)
     google = {"code", "message", "status"} <= set(error)
-    return (openai or google) and isinstance(error["message"], str) and len(error["message"]) < 3000
+    # What went upstream comes back in the upstream's own words, however many.
+    own = headers.get("x-keystorm-attempts", "0") == "0"
+    return (openai or google) and isinstance(error["message"], str) and (not own or len(error["message"]) < 3000)
 
 
 def resident(process):
