@@ -395,3 +395,23 @@ fn a_half_open_key_is_tried_by_one_request() {
     world.pool.succeeded(&lease, Default::default(), 1, world.now);
     assert!(world.lease(&target, &walk).is_some(), "it serves again");
 }
+
+/// Requests that were under way when the circuit opened fail too: that says nothing new, and doubles nothing.
+#[test]
+fn requests_that_fail_together_open_a_circuit_once() {
+    let mut world = World::new(1, Selection::Random);
+    let (target, walk) = (target("one"), Walk::new(&Settings::default(), world.now));
+    let leases: Vec<_> = (0..40).map(|_| world.lease(&target, &walk).unwrap()).collect();
+    let failed = judgement(Outcome::Overload);
+    for lease in &leases {
+        world.pool.failed(lease, &failed, "", world.now);
+        world.now = world.now.plus(10);
+    }
+    let until = world.pool.resting(&leases[0], world.now).unwrap();
+    let opened_at = UnixMillis(1_795_392_000_000).plus(9 * 10);
+    assert_eq!(
+        until.since(opened_at),
+        30_000,
+        "the first opening's rest, from the tenth failure on"
+    );
+}

@@ -126,13 +126,15 @@ impl Memory {
     /// Counts a failure. When it opens the circuit, tells how often that has happened in a row before.
     pub(super) fn failure(&mut self, key: &Candidate, most: u32, now: UnixMillis) -> Option<u32> {
         self.bound(now);
+        // The request was under way when the circuit opened: it fails with the others, and doubles nothing.
+        let rests = self.rest_of(key, "", now).is_some();
         let health = self.health.entry(key.id).or_default();
         let (failures, opened) = health.counts(key);
         health.failures = failures.saturating_add(1);
         health.failed_at = now;
         health.opened = opened;
         health.probed_at = None;
-        if health.failures < most && !key.half_open {
+        if rests || (health.failures < most && !key.half_open) {
             return None;
         }
         health.opened = opened.saturating_add(1);
