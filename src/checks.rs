@@ -140,7 +140,7 @@ fn rest(key: &Candidate, mode: &Mode, judgement: &Judgement, message: &str, now:
         }
         Rest::Model(ms) | Rest::ModelDoubling(ms, _) => now.plus(ms),
         Rest::ModelUntilMidnight => next_quota_day(now),
-        Rest::None | Rest::Dead => return None,
+        Rest::None | Rest::Dead | Rest::ModelRepeated(_) => return None,
     };
     let Mode::Generate(model) = mode else { return None };
     Some(Write::ModelRests {

@@ -577,6 +577,12 @@ impl<P: Ports> Relay<P> {
         claimed.unwrap_or(true)
     }
 
+    /// Counts a call that says nothing of its key: what is counted is what the upstream has seen.
+    fn count(&self, lease: &Lease, fault: Fault) {
+        let now = self.0.ports.now();
+        self.0.pool.borrow_mut().counted(lease, fault, now);
+    }
+
     async fn try_key<A: Attempt<P>>(&self, lease: &Lease, walk: &mut Walk, attempt: &mut A) -> Tried<A::Output> {
         let key = &lease.key;
         let mut adapted = 0;
@@ -594,13 +600,17 @@ impl<P: Ports> Relay<P> {
             if answer.status.is_success() {
                 return match attempt.accept(key, answer).await {
                     Ok(output) => Tried::Good(output),
-                    Err(Broken::Caller(error)) => Tried::Refused(error),
+                    Err(Broken::Caller(error)) => {
+                        self.count(lease, Fault::Caller);
+                        Tried::Refused(error)
+                    }
                     Err(Broken::Transport(error)) => Tried::Bad(classify::classify_transport(error), None),
                     Err(Broken::Upstream(status, body)) => Tried::Bad(
                         classify::classify(key.api_type, status, &HeaderMap::new(), &body, now),
                         None,
                     ),
                     Err(Broken::Again) if adapted < MOST_ADAPTATIONS => {
+                        self.count(lease, Fault::Overload);
                         adapted += 1;
                         continue;
                     }
@@ -614,6 +624,7 @@ impl<P: Ports> Relay<P> {
             let body = read_error(answer.body).await;
             let judgement = classify::classify(key.api_type, status, &headers, &body, now);
             if judgement.fault == Fault::Caller && adapted < MOST_ADAPTATIONS && attempt.adapt(status, &body) {
+                self.count(lease, Fault::Caller);
                 adapted += 1;
                 continue;
             }

@@ -10,15 +10,16 @@
 
 mod support;
 
-use keystorm::ports::SqlError;
+use keystorm::ports::{SqlError, TransportError};
 use support::{
-    Answer,
+    Answer, Piece,
     app::{GOOD, Test},
 };
 
 const REFUSED: &str = r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#;
 const LIMITED: &str = r#"{"error":{"message":"Too many requests","code":"rate_limit_exceeded"}}"#;
 const NO_MONEY: &str = r#"{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}"#;
+const NO_MODEL: &str = r#"{"error":{"message":"No access to model m","code":"model_not_found"}}"#;
 const WRONG: &str = r#"{"error":{"message":"Invalid value","type":"invalid_request_error","param":"temperature"}}"#;
 
 #[test]
@@ -64,6 +65,16 @@ fn a_callers_own_mistake_costs_no_key_anything() {
     assert_eq!(test.ports.calls().values().sum::<u64>(), 1, "and it is asked once");
     assert_eq!(test.count("active"), 10);
     assert_eq!(test.ports.rows("SELECT SUM(failed_count) FROM keys")[0].integer(0), 0);
+    for _ in 0..99 {
+        assert_eq!(test.chat().0, 400);
+    }
+    let asked: u64 = test.ports.calls().values().sum();
+    assert_eq!((asked, test.count("active")), (100, 10));
+    let rows = &test
+        .ports
+        .rows("SELECT SUM(failed_count), (SELECT COUNT(*) FROM cooldowns) FROM keys")[0];
+    assert_eq!((rows.integer(0), rows.integer(1)), (0, 0));
+    println!("100 requests of a client's own mistake: {asked} upstream calls, 0 of 10 keys touched");
 }
 
 #[test]
@@ -89,9 +100,44 @@ fn a_burst_over_the_whole_pool_bans_nobody_and_is_over_soon() {
     assert_eq!(test.chat().0, 429);
     assert_eq!(test.ports.calls().values().sum::<u64>(), 5);
     assert_eq!(test.count("active"), 100);
+    // While it lasts the endpoint is tried by one key after each rest, which doubles up to a minute.
+    for _ in 0..60 {
+        test.ports.drain();
+        test.ports.advance(5000);
+        assert_eq!(test.chat().0, 429);
+    }
+    let asked: u64 = test.ports.calls().values().sum();
+    let resting = test.ports.rows("SELECT COUNT(*) FROM cooldowns WHERE key_id > 0")[0].integer(0);
+    println!("a storm of 5 minutes over 100 keys: {asked} upstream calls, {resting} keys resting, none banned");
+    assert!(asked < 60 && resting <= 10, "{asked} {resting}");
+    assert_eq!(test.count("active"), 100);
     calm.set(true);
-    test.ports.advance(5000);
+    test.ports.drain();
+    test.ports.advance(60_001);
     assert_eq!(test.chat().0, 200);
+    test.ports.advance(10);
+    assert_eq!(test.chat().0, 200);
+}
+
+#[test]
+fn many_limited_keys_among_successes_are_no_storm() {
+    let mut turn = 0_u64;
+    let test = Test::new(move |_, _| {
+        turn += 1;
+        if turn.is_multiple_of(3) {
+            Answer::Head(429, vec![("retry-after", "30")], LIMITED)
+        } else {
+            GOOD
+        }
+    });
+    test.add("key", 2000);
+    for _ in 0..600 {
+        assert_eq!(test.chat().0, 200);
+        test.ports.advance(5);
+    }
+    let limited = test.ports.calls().values().sum::<u64>() - 600;
+    println!("600 requests in 4 seconds, {limited} keys limited meanwhile, no storm");
+    assert!(limited > 200);
 }
 
 #[test]
@@ -204,26 +250,41 @@ fn a_database_that_cannot_be_used_does_not_stop_requests() {
 
 #[test]
 fn ten_thousand_requests_under_faults_of_every_kind_and_no_client_notices() {
-    use keystorm::ports::TransportError;
+    use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
     let mut turn = 0_u64;
-    let mut injected = 0_u64;
-    let faults = std::rc::Rc::new(std::cell::Cell::new(0_u64));
+    let faults: Rc<RefCell<BTreeMap<&str, u64>>> = Rc::default();
     let told = faults.clone();
     let test = Test::new(move |_, _| {
         turn += 1;
         if !turn.is_multiple_of(10) {
             return GOOD;
         }
-        injected += 1;
-        told.set(injected);
-        match (turn / 10) % 6 {
-            0 => Answer::Head(429, vec![("retry-after", "1")], LIMITED),
-            1 => Answer::Head(500, Vec::new(), "oops"),
-            2 => Answer::Head(503, vec![("content-type", "text/html")], "<html>busy</html>"),
-            3 => Answer::Transport(TransportError::Closed),
-            4 => Answer::Transport(TransportError::Timeout),
-            _ => Answer::Head(429, vec![("retry-after-ms", "1500")], LIMITED),
-        }
+        let mut faults = told.borrow_mut();
+        // What takes a key out for good or for long happens to 30 of the 50.
+        let lasting = ["credential", "quota", "model"]
+            .iter()
+            .map(|name| faults.get(name).copied().unwrap_or_default())
+            .sum::<u64>();
+        let (name, answer) = match (turn / 10) % 9 {
+            0 => ("rate_limit", Answer::Head(429, vec![("retry-after", "1")], LIMITED)),
+            1 => ("overload", Answer::Head(500, Vec::new(), "oops")),
+            2 => (
+                "overload",
+                Answer::Head(503, vec![("content-type", "text/html")], "<html>busy</html>"),
+            ),
+            3 => ("transport", Answer::Transport(TransportError::Closed)),
+            4 => ("timeout", Answer::Transport(TransportError::Timeout)),
+            5 if lasting < 30 => ("credential", Answer::Head(401, Vec::new(), REFUSED)),
+            6 if lasting < 30 => ("quota", Answer::Head(429, Vec::new(), NO_MONEY)),
+            7 if lasting < 30 => ("model", Answer::Head(403, Vec::new(), NO_MODEL)),
+            _ => (
+                "rate_limit",
+                Answer::Head(429, vec![("retry-after-ms", "1500")], LIMITED),
+            ),
+        };
+        *faults.entry(name).or_default() += 1;
+        answer
     });
     test.add("key", 50);
     let mut errors = 0;
@@ -235,24 +296,209 @@ fn ten_thousand_requests_under_faults_of_every_kind_and_no_client_notices() {
             test.ports.drain();
         }
     }
-    let asked: u64 = test.ports.calls().values().sum();
-    let most = test.ports.calls().values().copied().max().unwrap_or_default();
-    let least = test.ports.calls().values().copied().min().unwrap_or_default();
+    let calls = test.ports.calls();
+    let asked: u64 = calls.values().sum();
+    let (least, most) = (calls.values().min().unwrap(), calls.values().max().unwrap());
+    let injected: u64 = faults.borrow().values().sum();
     println!(
-        "requests 10000, faults injected {}, client-visible errors {errors}, upstream calls {asked} ({least} to {most} a key)",
-        faults.get()
+        "requests 10000, faults injected {injected} {:?}, client-visible errors {errors}, upstream calls {asked} ({least} to {most} a key)",
+        faults.borrow()
     );
     assert_eq!(errors, 0);
     test.ports.advance(2000);
     test.ports.drain();
+    // What is counted is what the upstream saw: in all, by key, and by fault.
     let row = &test.ports.rows("SELECT SUM(requests), SUM(successes) FROM usage")[0];
-    assert_eq!(
-        (row.integer(0) as u64, row.integer(1)),
-        (asked, 10_000),
-        "what is counted is what the upstream saw"
+    assert_eq!((row.integer(0) as u64, row.integer(1)), (asked, 10_000));
+    assert_eq!(asked, 10_000 + injected);
+    let masked = |key: &str| keystorm::secret::mask(key);
+    let by_key = test.ports.rows("SELECT masked, requests FROM keys JOIN (SELECT key_id, SUM(requests) AS requests FROM usage GROUP BY 1) ON key_id = id ORDER BY id");
+    let mut seen: Vec<_> = calls.iter().collect();
+    seen.sort();
+    for (row, (key, count)) in by_key.iter().zip(seen) {
+        assert_eq!((row.text(0), row.integer(1) as u64), (masked(key).as_str(), *count));
+    }
+    let counted: BTreeMap<_, _> = test
+        .ports
+        .rows("SELECT fault, SUM(count) FROM faults GROUP BY 1")
+        .iter()
+        .map(|row| (row.text(0).to_owned(), row.integer(1) as u64))
+        .collect();
+    let injected: BTreeMap<_, _> = faults
+        .borrow()
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect();
+    assert_eq!(counted, injected);
+    println!(
+        "accounting: usage {asked} = 10000 successes + {} faults",
+        counted.values().sum::<u64>()
     );
-    let counted = test.ports.rows("SELECT SUM(count) FROM faults")[0].integer(0);
-    assert_eq!(counted as u64, faults.get());
+}
+
+/// A stream of three events, of which the third is cut.
+fn cut_stream() -> Answer {
+    Answer::Streamed(
+        200,
+        vec![
+            Piece::Data("data: {\"n\":1}\n\n".to_owned()),
+            Piece::Data("data: {\"n\":2}\n\ndata: {\"n\":".to_owned()),
+            Piece::Break(TransportError::Closed),
+        ],
+    )
+}
+
+#[test]
+fn a_counted_stream_that_is_cut_ends_with_one_error_event() {
+    let test = Test::with("recheck_interval_s=0\ncount_tokens=true\n", |_, before| {
+        if before % 2 == 0 { cut_stream() } else { whole_stream() }
+    });
+    test.ports.content_type("text/event-stream");
+    test.add("key", 1);
+    let (mut cut, mut whole) = (0, 0);
+    for _ in 0..20 {
+        let (status, _, body) = test.chat();
+        assert_eq!(status, 200);
+        if body.ends_with("data: [DONE]\n\n") {
+            whole += 1;
+            assert!(!body.contains("error"));
+        } else {
+            cut += 1;
+            assert_eq!(body.matches("\"error\"").count(), 1, "{body}");
+            assert!(
+                body.starts_with("data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: {\"error\""),
+                "{body}"
+            );
+            assert!(!body.contains("[DONE]"), "{body}");
+        }
+        test.ports.drain();
+        test.ports.advance(10);
+    }
+    println!("20 streams, {cut} cut: {cut} error events, {whole} [DONE]");
+    assert_eq!((cut, whole), (10, 10));
+    assert_eq!(
+        test.ports.calls().values().sum::<u64>(),
+        20,
+        "none is begun a second time"
+    );
+    let fault = &test.ports.rows("SELECT fault, SUM(count) FROM faults")[0];
+    assert_eq!((fault.text(0), fault.integer(1)), ("mid_stream", 10));
+    let tokens = &test
+        .ports
+        .rows("SELECT SUM(requests), SUM(prompt_tokens), SUM(completion_tokens), SUM(total_tokens) FROM usage")[0];
+    assert_eq!(
+        (0..4).map(|index| tokens.integer(index)).collect::<Vec<_>>(),
+        [20, 30, 40, 70]
+    );
+}
+
+fn whole_stream() -> Answer {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n";
+    Answer::Streamed(
+        200,
+        vec![
+            Piece::Data("data: {\"n\":1}\n\n".to_owned()),
+            Piece::Data(format!("{usage}data: [DO")),
+            Piece::Data("NE]\n\n".to_owned()),
+        ],
+    )
+}
+
+#[test]
+fn whole_answers_are_counted_too_and_nothing_of_them_changes() {
+    const ANSWER: &str =
+        r#"{"choices": [],  "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}}"#;
+    for (count, total) in [("true", 11), ("false", 0)] {
+        let test = Test::with(&format!("count_tokens={count}\n"), |_, _| {
+            Answer::Head(200, vec![("content-type", "application/json")], ANSWER)
+        });
+        test.add("key", 1);
+        let (status, _, body) = test.chat();
+        assert_eq!((status, body.as_str()), (200, ANSWER));
+        test.ports.drain();
+        assert_eq!(
+            test.ports.rows("SELECT SUM(total_tokens) FROM usage")[0].integer(0),
+            total,
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_finds_its_hand_runs_no_statement() {
+    let test = Test::with("recheck_interval_s=0\npool_ttl_ms=60000\n", |_, _| GOOD);
+    test.add("key", 50);
+    assert_eq!(test.chat().0, 200);
+    let before = test.ports.statements();
+    for _ in 0..1000 {
+        assert_eq!(test.chat().0, 200);
+    }
+    assert_eq!(
+        test.ports.statements(),
+        before,
+        "neither a read nor a write before the response"
+    );
+    test.ports.drain();
+    assert_eq!(test.ports.rows("SELECT SUM(requests) FROM usage")[0].integer(0), 1001);
+}
+
+#[test]
+fn a_project_that_is_limited_is_not_asked_with_its_other_keys() {
+    let test = Test::new(|_, _| Answer::Head(429, vec![("retry-after", "40")], LIMITED));
+    test.add("family", 4).add("single", 1);
+    test.ports.rows("UPDATE keys SET project = 'projects/1' WHERE id <= 4");
+    test.ports.advance(2000);
+    assert_eq!(test.chat().0, 429);
+    assert_eq!(
+        test.ports.calls().len(),
+        2,
+        "one key of the family, and the one beside it"
+    );
+    assert_eq!(test.chat().0, 429);
+    assert_eq!(test.ports.calls().len(), 2);
+    test.ports.drain();
+    assert_eq!(
+        test.ports.rows("SELECT COUNT(*) FROM cooldowns WHERE key_id > 0")[0].integer(0),
+        5
+    );
+    let other = Test::over(test.ports.clone());
+    assert_eq!(other.chat().0, 429);
+    assert_eq!(test.ports.calls().len(), 2, "other instances know of it");
+    let (_, _, session) = test.call("GET", "/api/session", "admin", "");
+    assert!(
+        session.contains(r#""quota_families":{"keys":4,"families":1}"#),
+        "{session}"
+    );
+    assert!(
+        session.contains(r#"{"code":"quota_families","keys":4,"families":1}"#),
+        "{session}"
+    );
+}
+
+#[test]
+fn a_project_is_learnt_from_what_an_answer_names() {
+    const NAMED: &str = r#"{"error":{"code":429,"message":"Quota exceeded for quota metric of consumer 'project_number:123456789012'.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"RATE_LIMIT_EXCEEDED","metadata":{"consumer":"projects/123456789012"}},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"20s"}]}}"#;
+    let test = Test::new(|_, _| Answer::Head(429, Vec::new(), NAMED));
+    let body = r#"{"keys":["AIza-1","AIza-2","AIza-3"],"apiType":"gemini"}"#;
+    assert_eq!(test.call("POST", "/api/keys", "admin", body).0, 200);
+    test.ports.rows("UPDATE keys SET project = 'my-own' WHERE id = 3");
+    let path = "/v1beta/models/gemini-2.5-flash:generateContent";
+    for _ in 0..3 {
+        assert_eq!(test.call("POST", path, "access", r#"{"contents":[]}"#).0, 429);
+        test.ports.drain();
+        test.ports.advance(1001);
+    }
+    let projects: Vec<_> = test
+        .ports
+        .rows("SELECT project FROM keys ORDER BY id")
+        .iter()
+        .map(|row| row.text(0).to_owned())
+        .collect();
+    assert_eq!(
+        projects,
+        ["projects/123456789012", "projects/123456789012", "my-own"],
+        "what the administrator said stays"
+    );
 }
 
 #[test]

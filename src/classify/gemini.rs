@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Answer, DAY, Fault, Judgement, MINUTE, Next, Rest, SECOND, retry_after};
+use super::{Answer, DAY, Fault, HOUR, Judgement, MINUTE, Next, Rest, SECOND, retry_after};
 
 pub(super) fn judge(answer: &Answer) -> Judgement {
     let reason = answer
@@ -11,7 +11,8 @@ pub(super) fn judge(answer: &Answer) -> Judgement {
         .find_map(|info| info.get("reason")?.as_str())
         .unwrap_or_default();
     let dead = |rule| answer.judgement(rule, Fault::Credential, Rest::Dead, Next::OtherKey);
-    if answer.is_html {
+    // A web page is a gateway's word, whatever its status; that there is too much is said by the status alone.
+    if answer.is_html && answer.status != 429 {
         return answer.judgement("G17", Fault::Overload, Rest::None, Next::Retry);
     }
     match answer.status {
@@ -27,7 +28,11 @@ pub(super) fn judge(answer: &Answer) -> Judgement {
         403 if MISCONFIGURED.contains(&reason) || answer.says(&["has not been used in project", "are blocked"]) => {
             dead("G6")
         }
-        403 => answer.judgement("G7", Fault::Model, Rest::None, Next::OtherKeyFew),
+        // What belongs to another project says nothing of the key; another refusal does, once it is repeated.
+        403 if answer.says(&["file", "cachedcontent", "cached content"]) => {
+            answer.judgement("G7", Fault::Model, Rest::None, Next::OtherKeyFew)
+        }
+        403 => answer.judgement("G7", Fault::Model, Rest::ModelRepeated(HOUR), Next::OtherKeyFew),
         // A file or a cached content of another key's project looks as if it did not exist.
         404 if answer.says(&["files/", "cachedcontents/", "cachedcontent "]) => {
             answer.judgement("G7", Fault::Model, Rest::None, Next::OtherKeyFew)

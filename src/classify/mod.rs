@@ -132,6 +132,8 @@ pub enum Rest {
     Model(i64),
     /// It rests for this model, twice as long each time, up to the second figure.
     ModelDoubling(i64, i64),
+    /// It rests for this model when it has been so before, in the last half an hour.
+    ModelRepeated(i64),
     /// It rests for this model until Gemini's daily quotas are new: midnight Pacific time.
     ModelUntilMidnight,
 }

@@ -10,7 +10,8 @@ pub(super) fn judge(answer: &Answer) -> Judgement {
     if answer.status == 401 {
         return answer.judgement("O1", Fault::Credential, Rest::Dead, Next::OtherKey);
     }
-    if answer.is_html {
+    // A web page is a gateway's word, whatever its status; that there is too much is said by the status alone.
+    if answer.is_html && answer.status != 429 {
         return server();
     }
     let no_money = is(&NO_MONEY) || answer.says(&["insufficient balance", "credit balance is too low"]);

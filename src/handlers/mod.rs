@@ -3,6 +3,7 @@
 pub mod admin;
 mod body;
 pub mod chat;
+pub mod counted;
 pub mod download;
 pub mod edge;
 pub mod embed;

@@ -16,7 +16,7 @@ use crate::{
     catalogue::Choice,
     classify::{self, Fault},
     error::ApiError,
-    handlers::{Context, Dialect, explain, is_json, read_json},
+    handlers::{Context, Dialect, counted, explain, is_json, read_json},
     headers,
     pool::{
         Selection, Target,
@@ -217,13 +217,15 @@ pub async fn forward<P: Ports>(
     let mut headers = headers::downward(&delivered.output.headers, delivered.ticket.secret());
     explain(&mut headers, &delivered.key, delivered.attempts);
     let status = delivered.output.status;
-    // The body goes from host to host: what it says of tokens is not seen here.
-    delivered.ticket.succeeded(Tokens::default());
-    Ok(Response {
-        status,
-        headers,
-        body: Body::Forward(delivered.output.body),
-    })
+    let Inbound { headers: own, body, .. } = delivered.output;
+    let body = if context.settings.count_tokens && counted::is_readable(&own) {
+        counted::lead(&own, body, delivered.ticket)
+    } else {
+        // The body goes from host to host: what it says of tokens is not seen here.
+        delivered.ticket.succeeded(Tokens::default());
+        Body::Forward(body)
+    };
+    Ok(Response { status, headers, body })
 }
 
 /// Pass-through mode: one call with the client's own key, and whatever answer it gets.

@@ -110,17 +110,18 @@ impl Memory {
     }
 
     /// How often a key has been struck for a model before; the count starts anew after half an hour.
-    pub(super) fn strike(&mut self, key: &Candidate, model: &str, now: UnixMillis) -> u32 {
+    /// `known` is what the database has of it.
+    pub(super) fn strike(&mut self, key: KeyId, model: &str, known: u32, now: UnixMillis) -> u32 {
         self.bound(now);
-        let strikes = &mut self.health.entry(key.id).or_default().strikes;
+        let strikes = &mut self.health.entry(key).or_default().strikes;
         strikes.retain(|(_, _, at)| now.since(*at) < STRIKES_MS);
         if let Some((_, count, at)) = strikes.iter_mut().find(|(struck, ..)| **struck == *model) {
-            *count = count.saturating_add(1).max(key.strikes);
+            *count = count.saturating_add(1).max(known);
             *at = now;
             return *count;
         }
-        strikes.push((Box::from(model), key.strikes, now));
-        key.strikes
+        strikes.push((Box::from(model), known, now));
+        known
     }
 
     /// Counts a failure. When it opens the circuit, tells how often that has happened in a row before.

@@ -457,8 +457,15 @@ impl Pool {
             Rest::ModelUntilMidnight => {
                 self.model_rests(lease, project, cooldown::next_quota_day(now), judgement, message, now);
             }
+            Rest::ModelRepeated(ms) => {
+                // Counted apart from limits, which have strikes of their own.
+                if self.memory.strike(id, &format!("refused {}", lease.model), 0, now) > 0 {
+                    let until = now.plus(ms.min(self.settings.rest_max_ms));
+                    self.model_rests(lease, project, until, judgement, message, now);
+                }
+            }
             Rest::ModelDoubling(base, most) => {
-                let strikes = self.memory.strike(key, &lease.model, now);
+                let strikes = self.memory.strike(id, &lease.model, key.strikes, now);
                 let until = now.plus(cooldown::doubled(base, most, strikes).min(self.settings.rest_max_ms));
                 // Nobody has said how long: that is not held against a whole project.
                 self.memory.rest_guessed(id, &lease.model, until, judgement.fault, now);
@@ -491,7 +498,12 @@ impl Pool {
 
     /// An attempt ended without an outcome: the client went away.
     pub fn cancelled(&mut self, lease: &Lease, now: UnixMillis) {
-        self.usage.failure(lease.key.id, &lease.model, Fault::Cancelled, now);
+        self.counted(lease, Fault::Cancelled, now);
+    }
+
+    /// Counts a call that failed and says nothing of its key.
+    pub fn counted(&mut self, lease: &Lease, fault: Fault, now: UnixMillis) {
+        self.usage.failure(lease.key.id, &lease.model, fault, now);
     }
 
     /// When an endpoint that is in a storm serves this model again.
@@ -637,6 +649,10 @@ impl Pool {
             key: key.id,
             message: message.to_owned(),
         });
+        // What was under way when the circuit opened does not open it a second time.
+        if self.memory.rests(key, "", now) {
+            return;
+        }
         let settings = &self.settings;
         if let Some(opened) = self.memory.failure(key, settings.circuit_failures, now) {
             let rest = cooldown::doubled(settings.circuit_rest_ms, settings.circuit_rest_max_ms, opened);

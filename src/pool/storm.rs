@@ -15,6 +15,8 @@ struct Storm {
     limited: Vec<(KeyId, UnixMillis)>,
     until: Option<UnixMillis>,
     strikes: u32,
+    /// When it was known to be over.
+    well_at: Option<UnixMillis>,
 }
 
 impl Storms {
@@ -30,7 +32,8 @@ impl Storms {
     /// What other instances have found out.
     pub(super) fn learn(&mut self, mark: &StormMark, model: &Rc<str>) {
         let storm = self.storm(&mark.endpoint, model);
-        if storm.until.is_none_or(|until| until < mark.until) {
+        let is_over = storm.well_at.is_some_and(|at| at >= mark.until);
+        if !is_over && storm.until.is_none_or(|until| until < mark.until) {
             storm.until = Some(mark.until);
             storm.strikes = storm.strikes.max(mark.strikes);
         }
@@ -72,18 +75,22 @@ impl Storms {
         Some((limited.into_iter().map(|(key, _)| key).collect(), until, storm.strikes))
     }
 
-    /// A request succeeded: the endpoint is well.
+    /// A request succeeded: the endpoint is well. Keys that were limited before it were limited by themselves, however many
+    /// they are: a large pool has five of them in any five seconds.
     pub(super) fn over(&mut self, endpoint: &Rc<str>, model: &Rc<str>, now: UnixMillis) {
         if self.0.is_empty() {
             return;
         }
-        let key = (Rc::clone(endpoint), Rc::clone(model));
-        if self
-            .0
-            .get(&key)
-            .is_some_and(|storm| storm.until.is_some_and(|until| until <= now))
-        {
-            self.0.remove(&key);
+        let Some(storm) = self.0.get_mut(&(Rc::clone(endpoint), Rc::clone(model))) else {
+            return;
+        };
+        storm.limited.clear();
+        // What was sent before a storm proves nothing of it.
+        if storm.until.is_none_or(|until| until <= now) {
+            *storm = Storm {
+                well_at: Some(now),
+                ..Storm::default()
+            };
         }
     }
 

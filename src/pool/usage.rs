@@ -104,7 +104,11 @@ impl Usage {
 
     fn counts(&mut self, key: KeyId, model: &Rc<str>, now: UnixMillis) -> &mut Counts {
         let hour = UnixMillis(now.0 - now.0.rem_euclid(HOUR_MS));
-        let counts = self.0.entry((hour, key, Rc::clone(model))).or_default();
+        // Names are the clients': what nobody would call a model, and what is too many, is counted without one.
+        let row = (hour, key, Rc::clone(model));
+        let is_known = model.len() <= MOST_NAME && (self.0.len() < MOST_ROWS || self.0.contains_key(&row));
+        let row = if is_known { row } else { (hour, key, Rc::from("")) };
+        let counts = self.0.entry(row).or_default();
         counts.requests += 1;
         counts.last_at = counts.last_at.max(now);
         counts
@@ -112,3 +116,9 @@ impl Usage {
 }
 
 const HOUR_MS: i64 = 3_600_000;
+
+/// The longest name of a model that is counted by itself.
+const MOST_NAME: usize = 200;
+
+/// How many rows wait to be written before new models are counted together.
+const MOST_ROWS: usize = 20_000;

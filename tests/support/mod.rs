@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{executor::block_on, future::LocalBoxFuture};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use keystorm::ports::{
     ClientGone, Connection, Inbound, KeyValueError, Outbound, OutboundBody, Ports, ReadBody, Row, Sink, SqlError,
     TransportError, UnixMillis, Value,
@@ -59,6 +59,7 @@ struct World {
     refused: RefCell<Option<&'static str>>,
     pragma: RefCell<Option<String>>,
     statements: Cell<u64>,
+    content_type: Cell<Option<&'static str>>,
     key_value: RefCell<BTreeMap<String, Vec<u8>>>,
     now: Cell<i64>,
     ticks: Cell<bool>,
@@ -97,6 +98,7 @@ impl FakePorts {
             refused: RefCell::default(),
             pragma: RefCell::default(),
             statements: Cell::default(),
+            content_type: Cell::default(),
             key_value: RefCell::default(),
             now: Cell::new(1_795_392_000_000),
             ticks: Cell::new(false),
@@ -146,6 +148,11 @@ impl FakePorts {
         self.0.pragma.replace(pragma.map(str::to_owned));
     }
 
+    /// Gives streamed answers this type.
+    pub fn content_type(&self, kind: &'static str) {
+        self.0.content_type.set(Some(kind));
+    }
+
     /// How many statements were run.
     pub fn statements(&self) -> u64 {
         self.0.statements.get()
@@ -190,6 +197,7 @@ impl FakePorts {
             refused: RefCell::default(),
             pragma: RefCell::default(),
             statements: Cell::default(),
+            content_type: Cell::default(),
             key_value: RefCell::new(world.key_value.borrow().clone()),
             now: Cell::new(world.now.get()),
             ticks: Cell::new(false),
@@ -271,7 +279,13 @@ impl Ports for FakePorts {
             Answer::Transport(error) => Err(error),
             Answer::Streamed(status, pieces) => Ok(Inbound {
                 status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::new(),
+                headers: self
+                    .0
+                    .content_type
+                    .get()
+                    .map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)))
+                    .into_iter()
+                    .collect(),
                 body: Pieces(pieces.into()),
             }),
             Answer::Head(status, headers, body) => Ok(Inbound {
