@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_manifest_and_the_readme_know_every_variable_and_its_default() {
-        let manifest = include_str!("../spin.toml");
+        let manifests = [include_str!("../spin.toml"), include_str!("../spin-wasi02.toml")];
         let readme = include_str!("../README.md");
         for (name, is_secret) in NAMES {
             let number = tuning::NUMBERS.iter().find(|number| number.name == *name);
@@ -439,8 +439,10 @@ mod tests {
             );
             let secret = if *is_secret { ", secret = true" } else { "" };
             let line = format!("\n{name} = {{ default = \"{default}\"{secret} }}\n");
-            assert!(manifest.contains(&line), "spin.toml has not {line}");
-            assert!(manifest.contains(&format!("\n{name}={{{{ {name} }}}}\n")), "{name}");
+            for manifest in manifests {
+                assert!(manifest.contains(&line), "a manifest has not {line}");
+                assert!(manifest.contains(&format!("\n{name}={{{{ {name} }}}}\n")), "{name}");
+            }
             assert!(
                 readme.contains(&format!("`{name}`")),
                 "the README does not tell of {name}"
