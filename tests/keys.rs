@@ -345,3 +345,41 @@ fn a_check_that_is_limited_rests_no_more_than_was_limited() {
         assert_eq!((found.verdict, wrote), (verdict, rests), "{mode:?}");
     }
 }
+
+#[test]
+fn the_trail_tells_once_when_a_key_leaves_and_comes_back() {
+    let (ports, database) = world();
+    let now = ports.now();
+    add(&database, 2, now);
+    let dead = Write::Dead {
+        key: KeyId(1),
+        rule: "O1",
+        message: "no".to_owned(),
+    };
+    let rests = |until| Write::KeyRests {
+        key: KeyId(2),
+        project: None,
+        until,
+        rule: "O4",
+        message: String::new(),
+    };
+    for _ in 0..2 {
+        block_on(pool::flush(&database, &[dead.clone(), rests(now.plus(100))], &[], now)).unwrap();
+    }
+    block_on(keys::checked(&database, &[(1, "valid"), (2, "valid")], now)).unwrap();
+    block_on(pool::flush(&database, &[rests(now.plus(300))], &[], now.plus(200))).unwrap();
+    let told: Vec<_> = ports
+        .rows("SELECT actor || ' ' || action || ' ' || detail FROM events ORDER BY id")
+        .iter()
+        .map(|row| row.text(0).to_owned())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "pool key_state sk…0001: dead (O1)",
+            "pool key_state sk…0002: cooling_down (O4)",
+            "check key_state sk…0001: active",
+            "pool key_state sk…0002: cooling_down (O4)",
+        ]
+    );
+}

@@ -416,6 +416,10 @@ pub async fn checked<P: Ports>(
             let all = "UPDATE keys SET last_checked_at = ?2, last_result = found.result
                 FROM (SELECT value ->> 0 AS id, value ->> 1 AS result FROM json_each(?1)) AS found WHERE keys.id = found.id";
             connection.execute(all, &[found.clone(), Value::from(now)]).await?;
+            let back = "INSERT INTO events (at, actor, action, detail)
+                SELECT ?2, 'check', 'key_state', masked || ': active' FROM keys WHERE state = 'dead'
+                    AND id IN (SELECT value ->> 0 FROM json_each(?1) WHERE value ->> 1 = 'valid')";
+            connection.execute(back, &[found.clone(), Value::from(now)]).await?;
             let well = "UPDATE keys SET failed_count = 0, opened = 0, probe_until = 0, last_error = '',
                     rule = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE rule END,
                     reason = CASE WHEN state = 'dead' OR rule = 'circuit' THEN '' ELSE reason END,

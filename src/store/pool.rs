@@ -44,7 +44,29 @@ pub async fn flush_counted<P: Ports>(
         .await
 }
 
+/// Writes into the audit trail that a key leaves the ones that serve, and which rule says so; a key that has left already is
+/// not told of again.
+async fn trail(connection: &impl Connection, write: &Write, now: UnixMillis) -> Result<(), SqlError> {
+    let (key, state, rule) = match write {
+        Write::Dead { key, rule, .. } => (key, "dead", *rule),
+        Write::KeyRests { key, rule, .. } => (key, "cooling_down", *rule),
+        Write::Opened { key, .. } => (key, "cooling_down", "circuit"),
+        _ => return Ok(()),
+    };
+    let sql = "INSERT INTO events (at, actor, action, detail)
+        SELECT ?1, 'pool', 'key_state', masked || ': ' || ?3 || ' (' || ?4 || ')' FROM keys
+        WHERE id = ?2 AND state <> 'dead' AND (?3 = 'dead' OR state <> ?3 OR until <= ?1)";
+    let parameters = [
+        Value::from(now),
+        Value::from(key.0),
+        Value::from(state),
+        Value::from(rule),
+    ];
+    connection.execute(sql, &parameters).await.map(drop)
+}
+
 async fn apply(connection: &impl Connection, write: &Write, now: UnixMillis) -> Result<(), SqlError> {
+    trail(connection, write, now).await?;
     let (sql, parameters) = match write {
         Write::Healthy(key) => (
             "UPDATE keys SET failed_count = 0, opened = 0, probe_until = 0,
