@@ -27,6 +27,9 @@ impl UnixMillis {
 
 /// The host of one component instance. Cloning yields another handle to the same host.
 pub trait Ports: Clone + 'static {
+    /// Whether an instance serves many requests, so that what it keeps is of use.
+    const IS_REUSED: bool = true;
+
     /// The body of a client's request that has not been read.
     type RequestBody: ReadBody;
     /// The body of an upstream's answer that has not been read.

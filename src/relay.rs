@@ -216,6 +216,9 @@ impl<P: Ports> Relay<P> {
     pub fn configure(&self, settings: &crate::settings::Settings, vault: Rc<Vault>) {
         self.0.pool.borrow_mut().configure(settings.pool.clone());
         self.0.upkeep.configure(&settings.pool);
+        if !P::IS_REUSED {
+            self.0.database.trust_others(settings.pool.pool_ttl_ms);
+        }
         self.0.source.replace(Source {
             vault,
             gemini: Rc::from(settings.gemini_base_url.as_str()),
@@ -226,6 +229,10 @@ impl<P: Ports> Relay<P> {
     /// Forgets what was read and learnt: the administrator has changed something.
     pub fn forget(&self) {
         self.0.pool.borrow_mut().forget(self.0.ports.now());
+        if !P::IS_REUSED {
+            let ports = self.0.ports.clone();
+            self.0.ports.spawn(async move { store::snapshot::forget(&ports).await });
+        }
     }
 
     /// Counts one answered request for `/metrics`.
@@ -320,7 +327,12 @@ impl<P: Ports> Relay<P> {
                 );
                 (pool.storm(&lease, now), pool.resting(&lease, now), step)
             };
-            self.flush_later();
+            if P::IS_REUSED {
+                self.flush_later();
+            } else {
+                // The next request is another instance's: it has to know of this before the client can send it.
+                self.flush().await;
+            }
             let wait = rests.map_or(DEFAULT_WAIT_S, |until| seconds(until, now));
             let bad = Bad {
                 judgement,

@@ -14,8 +14,9 @@ use std::rc::Rc;
 use futures::executor::block_on;
 use keystorm::{
     classify::Fault,
-    pool::{Draw, Drawn, HAND, Settings, Write, key::ApiType, key::KeyId},
+    pool::{Draw, Drawn, FIRST_HAND, HAND, Settings, Write, key::ApiType, key::KeyId},
     ports::{Ports as _, SqlError, UnixMillis},
+    secret::Secret,
     store::{
         Database,
         filter::Filter,
@@ -23,6 +24,7 @@ use keystorm::{
         keys::{self, Change},
         pool, upkeep,
     },
+    vault::Vault,
 };
 use support::{Answer, FakePorts};
 
@@ -222,6 +224,48 @@ fn drawn(database: &Database<FakePorts>, now: UnixMillis) -> Drawn {
 
 fn flush(database: &Database<FakePorts>, writes: &[Write], now: UnixMillis) {
     block_on(pool::flush(database, writes, &[], now)).unwrap();
+}
+
+#[test]
+fn an_instance_that_serves_one_request_trusts_what_another_has_read_and_no_secret_lies_open() {
+    let (ports, database) = world_of(3);
+    database.trust_others(1000);
+    let read = |source: &Source, now| {
+        let wanted = Draw {
+            group: Rc::from(""),
+            api_type: ApiType::OpenAi,
+            model: Rc::from("m"),
+            endpoints: None,
+            bucket: None,
+        };
+        let drawn = block_on(hand::draw(&database, &wanted, source, 0, FIRST_HAND, now));
+        drawn.map(|(drawn, _)| drawn.keys.len())
+    };
+    let now = ports.now();
+    // Secrets that lie open in the database lie nowhere else.
+    assert_eq!(read(&Source::default(), now), Ok(3));
+    assert_eq!(ports.stored(), []);
+    let vault = Vault::new(Some(&Secret::new("the operator's")));
+    for id in 1..=3 {
+        let sealed = vault.seal(&Secret::new(format!("sk-{id}")), [7; 24]);
+        ports.rows(&format!("UPDATE keys SET secret = '{sealed}' WHERE id = {id}"));
+    }
+    let source = Source {
+        vault: Rc::new(vault),
+        ..Source::default()
+    };
+    assert_eq!(read(&source, now), Ok(3));
+    let [(name, value)] = <[_; 1]>::try_from(ports.stored()).unwrap();
+    assert!(
+        name.starts_with("hand:") && value.contains("sealed:1:") && !value.contains("sk-"),
+        "{value}"
+    );
+    // Within its time it stands for the database, then no more; a change by the administrator ends it.
+    ports.fail_sql(Some(SqlError::Busy));
+    assert_eq!(read(&source, now.plus(999)), Ok(3));
+    assert_eq!(read(&source, now.plus(1000)), Err(SqlError::Busy));
+    block_on(keystorm::store::snapshot::forget(&ports));
+    assert_eq!(read(&source, now), Err(SqlError::Busy));
 }
 
 #[test]

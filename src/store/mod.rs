@@ -7,6 +7,7 @@ pub mod migrations;
 pub mod pool;
 pub mod reports;
 pub mod secrets;
+pub mod snapshot;
 pub mod upkeep;
 
 use std::{
@@ -14,13 +15,15 @@ use std::{
     rc::Rc,
 };
 
-use crate::ports::{Connection, Ports, Row, SqlError, Value};
+use crate::ports::{Connection, Ports, Row, SqlError, UnixMillis, Value};
 
 /// The database as one instance uses it: one kept connection for single statements, a fresh one for each transaction.
 pub struct Database<P: Ports> {
     ports: P,
     kept: RefCell<Option<Rc<P::Connection>>>,
     migrated: Cell<bool>,
+    /// For how long hands that other instances have read are trusted; 0 where this one keeps its own.
+    trusted_ms: Cell<i64>,
 }
 
 impl<P: Ports> Database<P> {
@@ -30,7 +33,30 @@ impl<P: Ports> Database<P> {
             ports,
             kept: RefCell::new(None),
             migrated: Cell::new(false),
+            trusted_ms: Cell::new(0),
         }
+    }
+
+    /// Trusts hands that other instances have read, where instances serve one request.
+    pub fn trust_others(&self, ms: i64) {
+        self.trusted_ms.set(ms);
+    }
+
+    /// Runs one statement by itself, or gives what another instance has read by it lately.
+    async fn read_shared(
+        &self,
+        name: &str,
+        sql: &str,
+        parameters: &[Value],
+        now: UnixMillis,
+    ) -> Result<Vec<Row>, SqlError> {
+        let ttl_ms = self.trusted_ms.get();
+        if let Some(rows) = snapshot::recall(&self.ports, name, ttl_ms, now).await {
+            return Ok(rows);
+        }
+        let rows = self.execute(sql, parameters).await?;
+        snapshot::remember(&self.ports, name, &rows, now).await;
+        Ok(rows)
     }
 
     /// Runs one statement by itself. A connection that has failed is not kept; one that a remote database has ended since

@@ -163,3 +163,21 @@ def test_a_wrong_token_is_told_and_not_shown(upstream, stores, tmp_path):
         assert "wrong-token" not in str(error)
     finally:
         replica.stop()
+
+
+def test_dead_keys_are_looked_at_again_by_one_of_them(upstream, stores, tmp_path):
+    dead, every = "sk-dead-000000000000000003", 2
+    pair = [KeyStorm(upstream, tmp_path / f"sweep-{number}", runtime_config=stores.config, recheck_interval_s=str(every)) for number in range(2)]
+    try:
+        pair[0].add(GOOD, dead)
+        eventually(lambda: pair[0].client("POST", "/v1/chat/completions", CHAT)[0] == 200 and upstream.calls().get(dead), 5)
+        before, started = upstream.calls()[dead], time.monotonic()
+        # Traffic at both all the time: each of them sees that it is time, and one takes it upon itself.
+        while time.monotonic() - started < 9:
+            for replica in pair:
+                assert replica.client("POST", "/v1/chat/completions", CHAT)[0] == 200
+            time.sleep(0.05)
+        assert 2 <= upstream.calls()[dead] - before <= 9 // every + 1
+    finally:
+        for replica in pair:
+            replica.stop()

@@ -34,6 +34,8 @@ async fn handle(request: IncomingRequest, out: ResponseOutparam) {
             Ok(request) => {
                 let app = App::new(SpinPorts);
                 let response = app.handle(request).await;
+                // What the administrator has changed is known to the stores before it is told.
+                tasks::let_others_run().await;
                 http_ports::respond(out, response).await;
             }
             Err(()) => http_ports::refuse(out),

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct SpinPorts;
 
 impl Ports for SpinPorts {
+    const IS_REUSED: bool = false;
+
     type RequestBody = RequestBody;
     type ResponseBody = ResponseBody;
     type Sink = StreamSink;

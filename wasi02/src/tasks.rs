@@ -4,7 +4,11 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use futures::{
@@ -24,13 +28,18 @@ thread_local! {
 pub(crate) async fn run(work: impl Future<Output = ()> + 'static) {
     let mut running = FuturesUnordered::<LocalBoxFuture<'static, ()>>::new();
     running.push(Box::pin(work));
-    poll_fn(|context| {
+    let again = Arc::new(Again::default());
+    let waker = Waker::from(Arc::clone(&again));
+    poll_fn(|_| {
         loop {
             running.extend(SPAWNED.take());
-            match running.poll_next_unpin(context) {
-                Poll::Ready(Some(())) => {}
-                Poll::Ready(None) if SPAWNED.with_borrow(Vec::is_empty) => return Poll::Ready(()),
-                Poll::Pending if SPAWNED.with_borrow(Vec::is_empty) => return Poll::Pending,
+            again.0.store(false, Relaxed);
+            // What is waited for wakes the executor by itself. A task that wakes itself or another one does not: it is seen here.
+            let polled = running.poll_next_unpin(&mut Context::from_waker(&waker));
+            let is_more = again.0.load(Relaxed) || !SPAWNED.with_borrow(Vec::is_empty);
+            match polled {
+                Poll::Ready(None) if !is_more => return Poll::Ready(()),
+                Poll::Pending if !is_more => return Poll::Pending,
                 _ => {}
             }
         }
@@ -38,9 +47,32 @@ pub(crate) async fn run(work: impl Future<Output = ()> + 'static) {
     .await;
 }
 
+/// Whether a task has been woken since it was looked at last.
+#[derive(Default)]
+struct Again(AtomicBool);
+
+impl Wake for Again {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Runs `work` beside the rest.
 pub(crate) fn spawn(work: impl Future<Output = ()> + 'static) {
     SPAWNED.with_borrow_mut(|spawned| spawned.push(Box::pin(work)));
+}
+
+/// Lets what was spawned begin.
+pub(crate) async fn let_others_run() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The answer is out.
