@@ -102,7 +102,7 @@ class Logged(KeyStorm):
 
     def start(self):
         popen, self.lines = subprocess.Popen, []
-        subprocess.Popen = lambda *arguments, **more: popen(*arguments, **more, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen = lambda *arguments, **more: popen(*arguments, **{**more, "stderr": subprocess.PIPE, "text": True})
         try:
             super().start()
         finally:
