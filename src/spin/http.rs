@@ -253,16 +253,21 @@ fn method_to_host(method: &Method) -> wasi::Method {
 }
 
 fn headers_from_host(fields: &wasi::Fields) -> HeaderMap {
-    fields
-        .copy_all()
-        .into_iter()
-        .filter_map(|(name, value)| {
-            Some((
-                HeaderName::from_bytes(name.as_bytes()).ok()?,
-                HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?,
-            ))
-        })
-        .collect()
+    let all = fields.copy_all();
+    let mut headers = HeaderMap::with_capacity(all.len());
+    for (name, value) in all {
+        // The host adds seven of its own to each request, of which one is of use.
+        if name.starts_with("spin-") && name != "spin-client-addr" {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_maybe_shared(Bytes::from(value)),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    headers
 }
 
 fn headers_to_host(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {

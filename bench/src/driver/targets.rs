@@ -206,12 +206,15 @@ pub(crate) fn peers(settings: &Settings, upstream: SocketAddr, models: &[String]
     let mut found = Vec::new();
     let folder = settings.folder.join("peers");
     fs::create_dir_all(&folder)?;
-    let plain = |name, server: Server, headers| Target {
-        name,
-        address: server.address,
-        server: Some(server),
-        dialect: Dialect::OpenAi,
-        headers,
+    let mut add = |name, server: Result<Server>, headers| match server {
+        Ok(server) => found.push(Target {
+            name,
+            address: server.address,
+            server: Some(server),
+            dialect: Dialect::OpenAi,
+            headers,
+        }),
+        Err(error) => eprintln!("{name} is left out: {error:#}"),
     };
     let key = ("authorization", "Bearer sk-good-00000000000000000000".to_owned());
 
@@ -226,8 +229,8 @@ pub(crate) fn peers(settings: &Settings, upstream: SocketAddr, models: &[String]
             .arg(&config)
             .arg("-e")
             .arg(folder.join("nginx-error.log"));
-        let server = Server::start(&mut command, address, &folder.join("nginx.log"))?;
-        found.push(plain("nginx", server, vec![key.clone()]));
+        let server = Server::start(&mut command, address, &folder.join("nginx.log"));
+        add("nginx", server, vec![key.clone()]);
     }
     let portkey = PathBuf::from("target/peers/node_modules/@portkey-ai/gateway/build/start-server.js");
     if portkey.exists() {
@@ -237,13 +240,13 @@ pub(crate) fn peers(settings: &Settings, upstream: SocketAddr, models: &[String]
             .arg(&portkey)
             .arg("--headless")
             .arg(format!("--port={}", address.port()));
-        let server = Server::start(&mut command, address, &folder.join("portkey.log"))?;
+        let server = Server::start(&mut command, address, &folder.join("portkey.log"));
         let headers = vec![
             key.clone(),
             ("x-portkey-provider", "openai".to_owned()),
             ("x-portkey-custom-host", format!("http://{upstream}/v1")),
         ];
-        found.push(plain("Portkey", server, headers));
+        add("Portkey", server, headers);
     }
     let litellm = PathBuf::from("target/peers/venv/bin/litellm");
     if litellm.exists() {
@@ -258,14 +261,18 @@ pub(crate) fn peers(settings: &Settings, upstream: SocketAddr, models: &[String]
             .collect();
         fs::write(&config, json!({ "model_list": list }).to_string())?;
         let mut command = Command::new(fs::canonicalize(&litellm)?);
+        // Its prices are not needed, and may not be within reach.
+        command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
+        // It serves nobody without one.
+        command.env("LITELLM_MASTER_KEY", "sk-good-00000000000000000000");
         command
             .arg("--config")
             .arg(&config)
             .arg("--port")
             .arg(address.port().to_string());
         command.arg("--host").arg("127.0.0.1").arg("--num_workers").arg("2");
-        let server = Server::start(&mut command, address, &folder.join("litellm.log"))?;
-        found.push(plain("LiteLLM", server, vec![key]));
+        let server = Server::start(&mut command, address, &folder.join("litellm.log"));
+        add("LiteLLM", server, vec![key]);
     }
     Ok(found)
 }
