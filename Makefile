@@ -4,6 +4,9 @@ RUNNER := target/release/keystorm-runner
 # Spin sets TCP_NODELAY nowhere: figures from a host that does would promise too much.
 AS_SPIN := --host-arg=--tcp-nodelay=false
 
+# What does not depend on the build, and the load test, run for one build alone.
+ONCE := golden golden_requests deploy soak
+
 .PHONY: up test setup build check soak demo bench bench-peers clean help
 .DEFAULT_GOAL := help
 
@@ -15,7 +18,7 @@ test: build target/.clients ## set up, run every test
 	cargo nextest run --locked --release --package keystorm-runner
 	target/venv/bin/python -m pytest -q tests/clients
 	scripts/build-component.sh keystorm-wasi02
-	KEYSTORM_MANIFEST=spin-wasi02.toml target/venv/bin/python -m pytest -q tests/clients
+	KEYSTORM_MANIFEST=spin-wasi02.toml target/venv/bin/python -m pytest -q tests/clients $(ONCE:%=--ignore=tests/clients/test_%.py)
 	node --test tests/clients/
 	scripts/test-browser.sh
 	scripts/build-component.sh keystorm-floor
