@@ -478,6 +478,34 @@ fn in_pass_through_mode_the_clients_own_gemini_key_is_used_and_judged() {
 }
 
 #[test]
+fn a_models_name_leads_to_no_other_path() {
+    let test = Test::new(1, |_, _| whole(&said("fine", Some("STOP"))));
+    let name = "gemini-x/../../cachedContents?a=";
+    for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
+        test.call(
+            path,
+            "access",
+            &chat(json!({ "model": name, "prompt": "x", "input": "x" })),
+        );
+    }
+    let urls: Vec<String> = test.ports.sent().into_iter().map(|(url, _)| url).collect();
+    assert!(urls.len() >= 3, "{urls:?}");
+    for url in urls {
+        assert!(
+            url.contains("/v1beta/models/gemini-x%2F..%2F..%2FcachedContents%3Fa%3D:"),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn an_alias_is_answered_with_the_model_that_it_stands_for() {
+    let test = Test::new(1, |_, _| whole(&said("fine", Some("STOP"))));
+    let (_, _, text) = test.chat(json!({ "model": "models/gemini-2.5-flash" }));
+    assert!(text.contains("\"model\":\"gemini-2.5-flash\""), "{text}");
+}
+
+#[test]
 fn embeddings_go_in_batches_of_a_hundred() {
     let answer = |count: usize| json!({ "embeddings": vec![json!({ "values": [3.0, 4.0] }); count] });
     let mut turn = 0;

@@ -13,7 +13,7 @@ use crate::{
     relay::{Attempt, Broken, Failure},
     translate::{
         embedding::{self, Shape},
-        embedding_request,
+        embedding_request, model,
     },
 };
 
@@ -30,7 +30,7 @@ pub async fn answer<P: Ports>(
     let relay = &context.instance().relay;
     let runs = request.batches.iter().map(async |batch| {
         let mut call = Batch {
-            path: format!("/v1beta/models/{}:batchEmbedContents", request.model),
+            path: format!("/v1beta/{}:batchEmbedContents", model::path(&request.model)),
             body: batch.clone(),
             timeouts: context.settings.timeouts(false),
         };
@@ -44,9 +44,8 @@ pub async fn answer<P: Ports>(
     });
     let delivered = try_join_all(runs).await?;
     let bodies: Vec<&[u8]> = delivered.iter().map(|one| &*one.output).collect();
-    let model = passthrough::Peek::read(body)?.required_model()?;
     let shape = Shape {
-        model: &model,
+        model: &request.model,
         base64: request.base64,
         count: request.count,
         estimate: request.estimate,

@@ -12,7 +12,7 @@ use crate::{
 /// What an answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'s> {
-    /// The model, as the client named it.
+    /// The model, as the client is told it.
     pub model: &'s str,
     /// Whether vectors are wanted as base64 of little-endian 32-bit numbers, as OpenAI's own clients want them.
     pub base64: bool,

@@ -1,5 +1,7 @@
 //! Models' names: which are Google's, and what their names say of them.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// A Gemini model, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gemini<'m> {
@@ -81,6 +83,16 @@ pub fn is_gemini(name: &str) -> bool {
         || NAMES.contains(&bare)
 }
 
+/// Where a model is below Google's version. A name is a client's word: what is not of a name's own kind is encoded, so that it
+/// stays one segment of the path and never becomes a query.
+pub fn path(name: &str) -> String {
+    let (folder, name) = match name.strip_prefix("tunedModels/") {
+        Some(tuned) => ("tunedModels", tuned),
+        None => ("models", name),
+    };
+    format!("{folder}/{}", utf8_percent_encode(name, NAME))
+}
+
 /// A name as Google's paths have it: without the prefixes that clients put before it.
 pub fn bare(name: &str) -> &str {
     let mut bare = name;
@@ -109,6 +121,9 @@ const FAMILIES: [(&str, Family); 8] = [
     ("medgemma-", Family::Gemma),
     ("codegemma-", Family::Gemma),
 ];
+
+/// What a model's name may hold beside letters and digits.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'@');
 
 const PREFIXES: [&str; 12] = [
     "gemini-",
@@ -189,5 +204,18 @@ mod tests {
         assert!(Gemini::of("gemini-2.5-flash-image").is_image());
         assert!(Gemini::of("nano-banana-pro").is_image());
         assert!(!Gemini::of("gemini-2.5-flash").is_image());
+    }
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        for (name, expected) in [
+            ("gemini-2.5-flash", "models/gemini-2.5-flash"),
+            ("tunedModels/mine-1", "tunedModels/mine-1"),
+            ("x/../../files?key=1#", "models/x%2F..%2F..%2Ffiles%3Fkey%3D1%23"),
+            ("x:countTokens\r\n", "models/x%3AcountTokens%0D%0A"),
+            ("模型", "models/%E6%A8%A1%E5%9E%8B"),
+        ] {
+            assert_eq!(path(name), expected);
+        }
     }
 }

@@ -27,7 +27,7 @@ pub struct Shape<'s> {
     pub id: &'s str,
     /// Seconds since 1970.
     pub created: i64,
-    /// The model, as the client named it.
+    /// The model, as the client is told it.
     pub model: &'s str,
     /// Functions that were renamed.
     pub names: &'s Names,

@@ -25,7 +25,7 @@ use crate::{
     ports::{Body, Ports, Response},
     relay::{Attempt, Delivered, Failure},
     translate::{
-        completions,
+        completions, model,
         request::{self, Prepared},
         response::{self, Kind, Shape},
     },
@@ -80,13 +80,12 @@ pub async fn answer<P: Ports>(
         )
     };
     let names = first.prepared.borrow().names.clone();
-    let requested = passthrough::Peek::read(body)?.required_model()?.into_owned();
     let seed = context.ports().seed();
     let call = Call {
         target: target(context, group, choice, body, pinned)?,
         path: format!(
-            "/v1beta/models/{}:{}",
-            first.prepared.borrow().model,
+            "/v1beta/{}:{}",
+            model::path(&first.prepared.borrow().model),
             if stream {
                 "streamGenerateContent?alt=sse"
             } else {
@@ -99,7 +98,8 @@ pub async fn answer<P: Ports>(
             Route::Completions => format!("cmpl-{seed:016x}"),
         },
         created: context.started.0.div_euclid(1000),
-        model: requested,
+        // What an alias stands for, as an upstream that is passed through would tell it.
+        model: first.prepared.borrow().model.clone(),
         names,
         seed,
         kind: match route {
