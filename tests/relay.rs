@@ -10,7 +10,7 @@
 
 mod support;
 
-use keystorm::ports::{SqlError, TransportError};
+use keystorm::ports::{Ports as _, SqlError, TransportError};
 use support::{
     Answer, Piece,
     app::{GOOD, Test},
@@ -161,6 +161,25 @@ fn a_limited_key_rests_as_long_as_its_provider_says_for_that_model_alone() {
     );
     test.ports.advance(11_000);
     assert_eq!(test.chat().0, 200, "and it comes back by itself");
+}
+
+#[test]
+fn keys_that_rest_are_waited_for_whatever_was_tried_last() {
+    for round in 0..12 {
+        let test = Test::new(|key, _| match key.starts_with("limited") {
+            true => Answer::Head(429, vec![("retry-after", "40")], LIMITED),
+            false => Answer::Head(401, Vec::new(), REFUSED),
+        });
+        test.add("limited", 2).add("dead", 1);
+        // Each round tries them in another order.
+        for _ in 0..round {
+            test.ports.seed();
+        }
+        let (status, headers, body) = test.chat();
+        assert_eq!(status, 429, "{body}");
+        assert_eq!(headers["retry-after"], "40");
+        assert_eq!(test.ports.calls().values().sum::<u64>(), 3);
+    }
 }
 
 #[test]

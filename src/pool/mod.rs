@@ -573,21 +573,18 @@ impl Pool {
     }
 
     fn exhausted(&self, hand: &Hand, target: &Target, walk: &Walk, now: UnixMillis) -> Exhausted {
-        let known = hand
-            .keys()
-            .iter()
-            .filter(|key| !walk.has_tried(key.id))
-            .filter_map(|key| {
-                let storm = self
-                    .storms
-                    .until(&key.base_url, &target.model, now)
-                    .map(|until| (until, Fault::RateLimit));
-                let probed = || {
-                    let until = self.memory.probed_until(key.id, now).filter(|_| key.half_open)?;
-                    Some((until, Fault::Overload))
-                };
-                self.memory.rest_of(key, &target.model, now).or(storm).or_else(probed)
-            });
+        // Those that this request has tried are among them: one that was limited is worth waiting for, whichever was the last.
+        let known = hand.keys().iter().filter_map(|key| {
+            let storm = self
+                .storms
+                .until(&key.base_url, &target.model, now)
+                .map(|until| (until, Fault::RateLimit));
+            let probed = || {
+                let until = self.memory.probed_until(key.id, now).filter(|_| key.half_open)?;
+                Some((until, Fault::Overload))
+            };
+            self.memory.rest_of(key, &target.model, now).or(storm).or_else(probed)
+        });
         let soonest = known
             .chain(hand.census.soonest)
             .filter(|(until, _)| until.0 != i64::MAX)
