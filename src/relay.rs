@@ -276,7 +276,16 @@ impl<P: Ports> Relay<P> {
         loop {
             let lease = match self.lease(target, &mut walk).await {
                 Ok(lease) => lease,
-                Err(why) => return Err(self.nobody(target, &walk, why, last)),
+                Err(mut why) => {
+                    // The last one was refused, and this hand has no other: whether keys rest is the database's to say.
+                    let refused = last
+                        .as_ref()
+                        .is_some_and(|bad: &Bad| bad.judgement.fault == Fault::Credential);
+                    if refused && matches!(why, Nobody::Exhausted(Exhausted::AllTried)) {
+                        why = self.resting(target).await.map_or(why, Nobody::Exhausted);
+                    }
+                    return Err(self.nobody(target, &walk, why, last));
+                }
             };
             let sent_at = self.0.ports.now();
             let (judgement, upstream) = match self.try_key(&lease, &mut walk, attempt).await {
@@ -537,6 +546,26 @@ impl<P: Ports> Relay<P> {
             begun = now_begun;
         }
         self.0.flushed_at.set(self.0.ports.now());
+    }
+
+    /// When the first of the keys that could serve comes back, if all of them rest.
+    async fn resting(&self, target: &Target) -> Option<Exhausted> {
+        self.flush().await;
+        for group in [Rc::clone(&target.group), Rc::from("")] {
+            let draw = pool::Draw {
+                group,
+                api_type: target.api_type,
+                model: Rc::clone(&target.model),
+                endpoints: target.endpoints.clone(),
+                bucket: None,
+            };
+            let census = self.preview(&draw).await.ok()?.census;
+            if census.keys > 0 {
+                let (until, fault) = census.soonest?;
+                return Some(Exhausted::Resting(until, fault));
+            }
+        }
+        None
     }
 
     /// Leases a key; draws a hand first where there is none that is fresh.

@@ -10,6 +10,7 @@
 
 mod support;
 
+use keystorm::app::App;
 use keystorm::ports::{Ports as _, SqlError, TransportError};
 use support::{
     Answer, Piece,
@@ -180,6 +181,24 @@ fn keys_that_rest_are_waited_for_whatever_was_tried_last() {
         assert_eq!(headers["retry-after"], "40");
         assert_eq!(test.ports.calls().values().sum::<u64>(), 3);
     }
+}
+
+#[test]
+fn an_instance_that_has_seen_no_key_rest_knows_it_from_the_others() {
+    let mut test = Test::new(|key, before| match (key.starts_with("limited"), before) {
+        (true, _) => Answer::Head(429, vec![("retry-after", "40")], LIMITED),
+        (false, 0..3) => GOOD,
+        (false, _) => Answer::Head(401, Vec::new(), REFUSED),
+    });
+    test.add("limited", 1).add("dies", 1);
+    while test.ports.calls().get("dies-000000").copied().unwrap_or_default() < 3 {
+        assert_eq!(test.chat().0, 200);
+    }
+    test.ports.drain();
+    test.app = App::new(test.ports.clone());
+    let (status, headers, body) = test.chat();
+    assert_eq!(status, 429, "{body}");
+    assert!(headers.contains_key("retry-after"));
 }
 
 #[test]
