@@ -2,7 +2,6 @@
 
 import base64
 import json
-import pathlib
 import struct
 import subprocess
 import time
@@ -267,7 +266,7 @@ def test_tokens_of_translated_answers_are_counted(pool, client):
 def test_langchain_calls_tools(pool):
     # It wants another version of the openai package, so it lives in an environment of its own.
     python = ROOT / "target" / "venv-frameworks" / "bin" / "python"
-    script = pathlib.Path(__file__).with_name("langchain_tools.py")
+    script = ROOT / "tests" / "frameworks" / "langchain_tools.py"
     done = subprocess.run([python, script, pool.url, ACCESS_KEY, NEW], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "tools loop, usage and stream are right"
