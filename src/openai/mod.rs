@@ -5,19 +5,20 @@ pub mod chat;
 pub mod completions;
 pub mod content;
 pub mod embeddings;
+mod path;
 pub mod tools;
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
+    de::{Error, IgnoredAny, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
 use crate::error::ApiError;
 
 /// Reads a request's body. What does not fit is told with its path, as `messages[1].content[0].image_url.url`: finding
-/// it costs a second reading, which only a refused request pays.
+/// it is one more way over the text, which only a refused request pays.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(ApiError::bad_request("The body is not a JSON object."));
@@ -26,15 +27,14 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
-    if !error.is_data() {
+    // A list in an object's place counts as one, and as bad syntax once it is too long for that.
+    if !error.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_err() {
         return Err(ApiError::bad_request(format!(
             "The body is not valid JSON: {}.",
             short(&error)
         )));
     }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let found: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
-    let path = found.err().map(|error| error.path().to_string()).unwrap_or_default();
+    let path = path::of_fault(body, &error);
     let path: String = path.chars().take(LONGEST_PATH).collect();
     Err(ApiError::invalid(
         path.clone(),
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Whole {
                 }
             }
         }
-        deserializer.deserialize_any(AWhole)
+        deserializer.deserialize_i64(AWhole)
     }
 }
 
@@ -181,7 +181,7 @@ pub struct Present;
 
 impl<'de> Deserialize<'de> for Present {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 
