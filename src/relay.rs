@@ -434,15 +434,15 @@ impl<P: Ports> Relay<P> {
         Err(failure)
     }
 
-    /// Writes what waits to be written. What cannot be written now is kept.
-    pub async fn flush(&self) {
+    /// Writes what waits to be written, and says whether it could. What cannot be written now is kept.
+    pub async fn flush(&self) -> bool {
         let (writes, usage) = {
             let mut pool = self.0.pool.borrow_mut();
             (pool.take_writes(), pool.take_usage())
         };
         let counters = self.0.counters.borrow_mut().take();
         if writes.is_empty() && usage.is_empty() && counters.is_empty() {
-            return;
+            return true;
         }
         let now = self.0.ports.now();
         match store::pool::flush_counted(&self.0.database, &writes, &usage, &counters, now).await {
@@ -451,6 +451,7 @@ impl<P: Ports> Relay<P> {
                     // Best effort: it is believed for a minute.
                     let _ = self.0.ports.delete(FAULT).await;
                 }
+                true
             }
             Err(error) => {
                 {
@@ -467,6 +468,7 @@ impl<P: Ports> Relay<P> {
                 }
                 self.0.fault.replace(Some(told.clone()));
                 self.tell_fault(told, now).await;
+                false
             }
         }
     }
@@ -520,8 +522,18 @@ impl<P: Ports> Relay<P> {
         let relay = self.clone();
         self.0.ports.spawn(async move {
             relay.wait_for_quiet().await;
-            relay.0.flush_waits.set(false);
-            relay.flush().await;
+            let mut tries = 1;
+            loop {
+                relay.0.flush_waits.set(false);
+                let is_written = relay.flush().await;
+                // An instance that idles is dropped, and with it what it has not written: it stays for some more tries, unless
+                // a request has begun to wait for another meanwhile.
+                if is_written || !P::IS_REUSED || tries >= FLUSH_TRIES || relay.0.flush_waits.replace(true) {
+                    break;
+                }
+                tries += 1;
+                relay.0.ports.linger(FLUSH_AGAIN_MS).await;
+            }
             relay.keep_up().await;
         });
     }
@@ -820,6 +832,10 @@ const MOST_DRAWS: u32 = 6;
 /// How long what was learnt waits to be written: long enough to write much at once, short enough that after two seconds of
 /// quiet everything is.
 const FLUSH_AFTER_MS: u64 = 500;
+
+/// How often it is tried to write what an instance has counted, and how long after the last try.
+const FLUSH_TRIES: u32 = 4;
+const FLUSH_AGAIN_MS: u64 = 1000;
 
 /// How long nothing has to begin until it is written sooner.
 const QUIET_MS: u64 = 100;

@@ -59,12 +59,12 @@ impl<P: Ports> Database<P> {
         Ok(rows)
     }
 
-    /// Runs one statement by itself. A connection that has failed is not kept; one that a remote database has ended since
-    /// it was used last is replaced.
+    /// Runs one statement by itself. A connection that has failed is not kept (SQLite opens one that finds the file
+    /// read-only so for good); one that a remote database has ended since it was used last is replaced.
     pub async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, SqlError> {
         let connection = self.connection().await?;
         let result = connection.execute(sql, parameters).await;
-        if !matches!(result, Err(SqlError::Other(_) | SqlError::Gone)) {
+        if !matches!(result, Err(SqlError::Other(_) | SqlError::Gone | SqlError::ReadOnly(_))) {
             return result;
         }
         self.kept.replace(None);

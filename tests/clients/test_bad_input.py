@@ -3,6 +3,7 @@ documented shape, and no more memory than before."""
 
 import asyncio
 import json
+import os
 import pathlib
 import time
 from collections import Counter
@@ -12,7 +13,9 @@ import pytest
 from conftest import ACCESS_KEY, ADMIN_KEY, KeyStorm
 from corpus import CHAT, LIMIT, corpus, phase
 
-AT_ONCE = 32
+# How many requests at once, and how many beside them that take their time. An instance of WASI 0.2 serves one request and counts
+# as several of the 1,000 that hosts have room for: beyond about 330 they answer 500 by themselves.
+AT_ONCE, SLOW_AT_ONCE = (16, 60) if "wasi02" in os.environ.get("KEYSTORM_MANIFEST", "") else (32, 200)
 
 
 async def answer(port, pieces):
@@ -106,7 +109,7 @@ def test_nothing_that_a_client_sends_is_anything_but_its_own_fault(limited):
 
     async def run(turn):
         gate = asyncio.Semaphore(AT_ONCE)
-        slow = asyncio.Semaphore(200)
+        slow = asyncio.Semaphore(SLOW_AT_ONCE)
 
         async def one(name, pieces, wire):
             waits = any(isinstance(piece, float) and piece for piece in pieces)
