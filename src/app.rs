@@ -19,6 +19,7 @@ use crate::{
     settings::{LogRequests, Settings},
     store::Database,
     translate::signatures::Signatures,
+    turns::Turns,
     vault::Vault,
 };
 
@@ -38,6 +39,7 @@ pub struct Instance<P: Ports> {
     pub memory: handlers::Memory,
     settings: Kept<Result<(Rc<Settings>, Rc<Vault>), Rc<[String]>>>,
     catalogue: Kept<Rc<Catalogue>>,
+    reading: Turns<()>,
     models: RefCell<HashMap<String, (Rc<Vec<Value>>, UnixMillis)>>,
     signatures: RefCell<Signatures>,
 }
@@ -53,6 +55,7 @@ impl<P: Ports> App<P> {
             memory: handlers::Memory::default(),
             settings: Kept::default(),
             catalogue: Kept::default(),
+            reading: Turns::default(),
             models: RefCell::default(),
             signatures: RefCell::default(),
         }))
@@ -146,13 +149,23 @@ impl<P: Ports> App<P> {
     /// The models of the endpoints and the operator's aliases, read again when they are older than `pool_ttl_ms`. While the
     /// database is out of reach what was read before goes on serving.
     pub async fn catalogue(&self, settings: &Settings, now: UnixMillis) -> Rc<Catalogue> {
-        if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
-            return catalogue;
-        }
+        let mut now = now;
+        let turn = loop {
+            if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
+                return catalogue;
+            }
+            if let Some(turn) = self.0.reading.take(&(), async |ms| self.0.ports.sleep(ms).await).await {
+                break turn;
+            }
+            now = self.0.ports.now();
+        };
         let read: Result<Catalogue, SqlError> = Catalogue::read(&self.0.database).await;
         let catalogue = match read {
             Ok(catalogue) => Rc::new(catalogue),
-            Err(_) => self.0.catalogue.any().unwrap_or_default(),
+            Err(_) => {
+                turn.failed();
+                self.0.catalogue.any().unwrap_or_default()
+            }
         };
         self.0.catalogue.keep(Rc::clone(&catalogue), now);
         catalogue

@@ -31,5 +31,6 @@ pub mod sse;
 pub mod store;
 pub mod translate;
 pub mod tuning;
+pub mod turns;
 pub mod upkeep;
 pub mod vault;

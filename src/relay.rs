@@ -14,10 +14,11 @@ use crate::{
     classify::{self, Fault, Judgement},
     error::ApiError,
     metrics::Counters,
-    pool::{self, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
+    pool::{self, Draw, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
     ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
     redact::{redact, scrub},
     store::{self, Database, hand::Source},
+    turns::Turns,
     upkeep::Upkeep,
     vault::Vault,
 };
@@ -181,6 +182,7 @@ struct State<P: Ports> {
     database: Rc<Database<P>>,
     pool: RefCell<Pool>,
     source: RefCell<Source>,
+    drawing: Turns<Draw>,
     counters: RefCell<Counters>,
     flush_waits: Cell<bool>,
     flushed_at: Cell<UnixMillis>,
@@ -202,6 +204,7 @@ impl<P: Ports> Relay<P> {
             database,
             pool: RefCell::default(),
             source: RefCell::default(),
+            drawing: Turns::default(),
             counters: RefCell::default(),
             flush_waits: Cell::new(false),
             flushed_at: Cell::default(),
@@ -255,7 +258,7 @@ impl<P: Ports> Relay<P> {
     }
 
     /// What a draw would give now. Nothing is leased or remembered.
-    pub async fn preview(&self, draw: &pool::Draw) -> Result<pool::Drawn, SqlError> {
+    pub async fn preview(&self, draw: &Draw) -> Result<pool::Drawn, SqlError> {
         let source = self.0.source.borrow().clone();
         let now = self.0.ports.now();
         let (drawn, _) = store::hand::draw(&self.0.database, draw, &source, 0, pool::HAND, now).await?;
@@ -564,7 +567,7 @@ impl<P: Ports> Relay<P> {
     async fn resting(&self, target: &Target) -> Option<Exhausted> {
         self.flush().await;
         for group in [Rc::clone(&target.group), Rc::from("")] {
-            let draw = pool::Draw {
+            let draw = Draw {
                 group,
                 api_type: target.api_type,
                 model: Rc::clone(&target.model),
@@ -597,6 +600,20 @@ impl<P: Ports> Relay<P> {
                 Leased::NeedHand(..) if draws >= MOST_DRAWS => return Err(Nobody::Exhausted(Exhausted::AllTried)),
                 Leased::NeedHand(draw, size) => (draw, size),
             };
+            // A request that has tried keys asks for others than those who come new.
+            let turn = if walk.tried_any() {
+                None
+            } else {
+                match self
+                    .0
+                    .drawing
+                    .take(&draw, async |ms| self.0.ports.sleep(ms).await)
+                    .await
+                {
+                    Some(turn) => Some(turn),
+                    None => continue,
+                }
+            };
             draws += 1;
             if walk.tried_any() {
                 // The database has to know of the keys that failed, or it would deal them again.
@@ -618,7 +635,12 @@ impl<P: Ports> Relay<P> {
                 }
                 // What was drawn before goes on serving while the database is out of reach.
                 Err(_) if pool.keep_hand(&draw, now) => {}
-                Err(error) => return Err(Nobody::Database(error)),
+                Err(error) => {
+                    if let Some(turn) = turn {
+                        turn.failed();
+                    }
+                    return Err(Nobody::Database(error));
+                }
             }
         }
     }
