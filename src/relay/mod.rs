@@ -1,6 +1,9 @@
 //! One loop: lease a key, send, judge the answer, record, then the next key or the answer. Nothing of an answer reaches the
 //! client before it is known to be good, and nothing is tried again afterwards.
 
+mod failure;
+mod ticket;
+
 use std::{
     cell::{Cell, RefCell},
     future::Future,
@@ -10,11 +13,13 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use self::failure::{Bad, DEFAULT_WAIT_S, Nobody, seconds};
+pub use self::{failure::Failure, ticket::Ticket};
 use crate::{
     classify::{self, Fault, Judgement},
     error::ApiError,
     metrics::Counters,
-    pool::{self, Draw, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate, usage::Tokens},
+    pool::{self, Draw, Exhausted, Lease, Leased, Pool, Step, Target, Walk, key::Candidate},
     ports::{Inbound, Outbound, Ports, ReadBody, SqlError, TransportError, UnixMillis},
     redact::{redact, scrub},
     store::{self, Database, hand::Source},
@@ -74,104 +79,6 @@ pub struct Delivered<P: Ports, T> {
     pub key: String,
     /// Upstream calls that it took.
     pub attempts: u32,
-}
-
-/// Why nobody could serve.
-#[derive(Debug)]
-pub struct Failure {
-    /// As it is told to the client.
-    pub error: ApiError,
-    /// The upstream's own answer, when the client's request was at fault: redacted, for clients that speak its dialect.
-    pub upstream: Option<(StatusCode, HeaderMap, Bytes)>,
-    /// Whether no key could have served from the start.
-    pub no_keys: bool,
-    /// Upstream calls that were made.
-    pub attempts: u32,
-    /// The last key that was tried, masked.
-    pub key: Option<String>,
-}
-
-impl Failure {
-    /// Without the upstream's words, for clients that do not speak its dialect.
-    #[must_use]
-    pub fn translated(self) -> Self {
-        Self { upstream: None, ..self }
-    }
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        Self {
-            error,
-            upstream: None,
-            no_keys: false,
-            attempts: 0,
-            key: None,
-        }
-    }
-}
-
-/// Records the end of one attempt, exactly once: a ticket that is dropped was a client that went away.
-pub struct Ticket<P: Ports> {
-    relay: Relay<P>,
-    lease: Option<Lease>,
-    started: UnixMillis,
-}
-
-impl<P: Ports> Ticket<P> {
-    /// The key that served: for keeping it out of what goes to the client.
-    pub fn secret(&self) -> &str {
-        self.lease.as_ref().map_or("", |lease| lease.key.secret.expose())
-    }
-
-    /// The answer is whole.
-    pub fn succeeded(mut self, tokens: Tokens) {
-        if let Some(lease) = self.lease.take() {
-            let now = self.relay.0.ports.now();
-            self.relay
-                .0
-                .pool
-                .borrow_mut()
-                .succeeded(&lease, tokens, now.since(self.started), now);
-        }
-    }
-
-    /// The answer broke off after some of it went to the client.
-    pub fn broke(mut self, why: &str) {
-        if let Some(lease) = self.lease.take() {
-            let judgement = Judgement {
-                fault: Fault::MidStream,
-                rule: "O9",
-                rest: classify::Rest::None,
-                next: classify::Next::Stop,
-                message: why.to_owned(),
-                project: None,
-            };
-            let message = redact(why, Some(lease.key.secret.expose()));
-            let now = self.relay.0.ports.now();
-            self.relay.0.pool.borrow_mut().failed(&lease, &judgement, &message, now);
-        }
-    }
-
-    /// An error object came inside a stream: what it says of the key is taken to heart, though it is too late for another.
-    pub fn refused(mut self, status: StatusCode, body: &[u8]) {
-        if let Some(lease) = self.lease.take() {
-            let now = self.relay.0.ports.now();
-            let judgement = classify::classify(lease.key.api_type, status, &HeaderMap::new(), body, now);
-            let message = redact(&judgement.message, Some(lease.key.secret.expose()));
-            self.relay.0.pool.borrow_mut().failed(&lease, &judgement, &message, now);
-        }
-    }
-}
-
-impl<P: Ports> Drop for Ticket<P> {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            let now = self.relay.0.ports.now();
-            self.relay.0.pool.borrow_mut().cancelled(&lease, now);
-        }
-        self.relay.flush_later();
-    }
 }
 
 /// The relay of one instance. Cloning yields another handle to the same one.
@@ -287,7 +194,7 @@ impl<P: Ports> Relay<P> {
                     if refused && matches!(why, Nobody::Exhausted(Exhausted::AllTried)) {
                         why = self.resting(target).await.map_or(why, Nobody::Exhausted);
                     }
-                    return Err(self.nobody(target, &walk, why, last));
+                    return Err(Failure::nobody(target, &walk, why, last, self.0.ports.now()));
                 }
             };
             let sent_at = self.0.ports.now();
@@ -707,50 +614,6 @@ impl<P: Ports> Relay<P> {
             return Tried::Bad(judgement, Some((status, headers, text)));
         }
     }
-
-    fn nobody(&self, target: &Target, walk: &Walk, why: Nobody, last: Option<Bad>) -> Failure {
-        let now = self.0.ports.now();
-        let no_keys = matches!(why, Nobody::Exhausted(Exhausted::NoKeys));
-        let key = last.as_ref().map(|bad| bad.key.clone());
-        let error = match why {
-            Nobody::Database(error) => ApiError::database(&error.to_string()),
-            Nobody::Exhausted(Exhausted::NoKeys) => ApiError::no_available_keys(format!(
-                "There is no {} key that could serve this request. Add one on the admin page.",
-                target.api_type.as_str()
-            )),
-            Nobody::Exhausted(Exhausted::AllDead) => ApiError::no_available_keys(format!(
-                "All {} keys that could serve this request are dead or disabled: see the admin page.",
-                target.api_type.as_str()
-            )),
-            Nobody::Exhausted(Exhausted::Resting(until, Fault::Quota)) => {
-                ApiError::insufficient_quota(seconds(until, now))
-            }
-            Nobody::Exhausted(Exhausted::Resting(_, Fault::Model)) => {
-                ApiError::model_not_found(&target.model, "no key of the pool may use it.")
-            }
-            Nobody::Exhausted(Exhausted::Resting(until, Fault::Overload | Fault::Transport | Fault::Timeout)) => {
-                match last {
-                    Some(bad) => return bad.into_failure(target, walk),
-                    None => ApiError {
-                        retry_after: Some(seconds(until, now)),
-                        ..ApiError::overloaded("The upstream has failed many times in a row; it is tried again soon.")
-                    },
-                }
-            }
-            Nobody::Exhausted(Exhausted::Resting(until, _)) => ApiError::rate_limited(seconds(until, now)),
-            Nobody::Exhausted(Exhausted::AllTried) => match last {
-                Some(bad) => return bad.into_failure(target, walk),
-                None => ApiError::no_available_keys("No key could serve this request."),
-            },
-        };
-        Failure {
-            error,
-            upstream: None,
-            no_keys,
-            attempts: walk.attempts,
-            key,
-        }
-    }
 }
 
 impl<P: Ports> Clone for Relay<P> {
@@ -763,51 +626,6 @@ enum Tried<T> {
     Good(T),
     Refused(ApiError),
     Bad(Judgement, Option<(StatusCode, HeaderMap, Bytes)>),
-}
-
-enum Nobody {
-    Exhausted(Exhausted),
-    Database(SqlError),
-}
-
-/// The last failed attempt.
-struct Bad {
-    judgement: Judgement,
-    message: String,
-    upstream: Option<(StatusCode, HeaderMap, Bytes)>,
-    key: String,
-    /// Seconds until its key serves again.
-    wait: u64,
-}
-
-impl Bad {
-    /// What the client is told when this was the last word.
-    fn into_failure(self, target: &Target, walk: &Walk) -> Failure {
-        let status = self.upstream.as_ref().map(|(status, ..)| *status);
-        let error = match self.judgement.fault {
-            Fault::Caller if self.judgement.rule == "G11" => ApiError::model_not_found(&target.model, &self.message),
-            Fault::Caller | Fault::Cancelled => ApiError {
-                status: status.unwrap_or(StatusCode::BAD_REQUEST),
-                ..ApiError::bad_request(self.message)
-            },
-            Fault::Region => ApiError::region(self.message),
-            Fault::Credential => ApiError::no_available_keys("Every key that was tried was refused by its provider."),
-            Fault::Model => ApiError::model_not_found(&target.model, &self.message),
-            Fault::Quota => ApiError::insufficient_quota(self.wait),
-            Fault::RateLimit => ApiError::rate_limited(self.wait),
-            Fault::Overload if status == Some(StatusCode::SERVICE_UNAVAILABLE) => ApiError::overloaded(self.message),
-            Fault::Overload | Fault::Transport | Fault::MidStream => ApiError::upstream(self.message),
-            Fault::Timeout => ApiError::timeout(self.message),
-        };
-        let own = matches!(self.judgement.fault, Fault::Caller);
-        Failure {
-            error,
-            upstream: self.upstream.filter(|_| own),
-            no_keys: false,
-            attempts: walk.attempts,
-            key: Some(self.key),
-        }
-    }
 }
 
 /// Reads the body of an error. What is longer is cut off: nobody writes errors of this length.
@@ -826,14 +644,6 @@ fn redact_body(body: &[u8], key: &Candidate) -> Bytes {
     Bytes::from(scrub(&String::from_utf8_lossy(body), Some(key.secret.expose())))
 }
 
-/// Whole seconds from now, rounded up, at least one.
-fn seconds(until: UnixMillis, now: UnixMillis) -> u64 {
-    u64::try_from(until.since(now))
-        .unwrap_or_default()
-        .div_ceil(1000)
-        .max(1)
-}
-
 /// The largest part of an error's body that is read.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
 
@@ -841,9 +651,6 @@ const MOST_ERROR_BYTES: usize = 64 * 1024;
 const FAULT: &str = "database_fault";
 const FAULT_TOLD_EVERY_MS: i64 = 10_000;
 const FAULT_BELIEVED_MS: i64 = 60_000;
-
-/// What a client is told to wait where nothing says how long.
-const DEFAULT_WAIT_S: u64 = 30;
 
 /// How often one request is mended for one key.
 const MOST_ADAPTATIONS: u32 = 3;
