@@ -74,7 +74,7 @@ function frame() {
       el("header", { class: "bar" }, brand(), button(t("menu"), () => openRail(app.querySelector("#menu").getAttribute("aria-expanded") !== "true"), { id: "menu", class: "compact", "aria-expanded": "false", "aria-controls": "rail" })),
       el("div", { class: "rail", id: "rail" }, brand(), el("nav", { class: "nav", "aria-label": t("nav") }, el("ul", {}, links)),
         el("div", { class: "tools" }, el("div", { class: "pair" }, preferences()), button(t("signOut"), signOut, { class: "plain" }), el("p", { class: "small quiet" }, session?.version && t("version", { version: session.version })))),
-      el("main", { class: "content", id: "content", tabindex: "-1" })));
+      el("main", { class: "content", id: "content", tabindex: "-1", onpointerdown: () => openRail(false) })));
   showChecking();
 }
 
@@ -164,7 +164,7 @@ function signIn(expired) {
           el("p", { class: "brand" }, el("img", { src: ICON, alt: "" }), "KeyStorm"),
           el("div", {}, el("h1", { id: "door-title" }, t(expired ? "signIn.again" : "signIn.title")), el("p", { class: "quiet" }, t(expired ? "signIn.expired" : "signIn.words"))),
           el("form", { class: "stack", onsubmit: go }, el("label", { class: "field" }, el("span", { class: "label" }, t("signIn.key")), key), status, submit),
-          el("details", {}, el("summary", {}, t("signIn.first")), el("p", { class: "small quiet" }, t("signIn.hint")), el("pre", { class: "small", tabindex: "0" }, "spin up --variable home_access_key=… \\\n        --variable auth_key=…"))));
+          el("details", {}, el("summary", {}, t("signIn.first")), el("p", { class: "small quiet" }, t("signIn.hint")), el("pre", { class: "small", tabindex: "0" }, "spin up \\\n  --variable home_access_key=… \\\n  --variable auth_key=…"))));
       queueMicrotask(() => key.focus());
     };
     draw();
@@ -198,6 +198,12 @@ async function start() {
   if (!session.signed_in) await signIn(false);
   checking.watch(showChecking);
   window.addEventListener("hashchange", show);
+  document.addEventListener("keydown", (event) => {
+    const opener = app.querySelector("#menu");
+    if (event.key !== "Escape" || opener.getAttribute("aria-expanded") !== "true" || document.querySelector("dialog[open]")) return;
+    openRail(false);
+    opener.focus();
+  });
   await restart();
 }
 

@@ -99,11 +99,11 @@ export async function copy(text) {
 /** Code with a button that copies it. */
 export const code = (text, label) => el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, text), button(t("copy"), () => copy(text), { class: "compact", "aria-label": t("copy.what", { what: label }) }));
 
-/** A table. `columns` are `{name, number}`; a cell is text or a node. */
-export function table(caption, columns, rows) {
-  const cell = (content, index) => el(index ? "td" : "th", { class: columns[index].number ? "number" : null, scope: index ? null : "row" }, content);
+/** A table. `columns` are `{name, number}`; a cell is text or a node. One of a `kind` is a list on a phone. */
+export function table(caption, columns, rows, kind) {
+  const cell = (content, index) => el(index ? "td" : "th", { class: columns[index].number ? "number" : null, scope: index ? null : "row", "data-label": kind ? columns[index].name : null }, content);
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", {}, el("caption", { class: "sr" }, caption),
+    el("table", { class: kind ? `fold ${kind}` : null }, el("caption", { class: "sr" }, caption),
       el("thead", {}, el("tr", {}, columns.map(({ name, number }) => el("th", { scope: "col", class: number ? "number" : null }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))));
 }

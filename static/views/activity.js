@@ -24,7 +24,7 @@ export async function mount({ root, signal }) {
     const rows = found.map((event) => ({ ...event, said: has(`event.${event.action}`) ? t(`event.${event.action}`) : event.action, words: say(event.detail) })).filter((event) => !wanted || `${event.said} ${event.actor} ${event.words}`.toLowerCase().includes(wanted));
     if (!rows.length) return el("div", { class: "empty" }, el("h2", {}, t(found.length ? "activity.noMatch" : "activity.none")), el("p", {}, t("activity.noneWords")));
     return table(t("nav.activity"), [{ name: t("activity.when") }, { name: t("activity.what") }, { name: t("activity.who") }, { name: t("activity.detail") }],
-      rows.map(({ at, actor, said, words }) => [el("time", { datetime: new Date(at).toISOString(), title: moment(at), class: "nowrap" }, ago(at)), el("span", { class: "nowrap" }, said), actor ?? "–", el("span", { class: "small quiet" }, words)]));
+      rows.map(({ at, actor, said, words }) => [el("time", { datetime: new Date(at).toISOString(), title: moment(at), class: "nowrap" }, ago(at)), el("span", { class: "nowrap" }, said), actor ?? "–", el("span", { class: "small quiet" }, words)]), "trail");
   }
 
   fill(root, heading(t("nav.activity"), t("activity.words"), button(t("refresh"), load)), field(t("activity.search"), search), place, el("div", { class: "row" }, more));

@@ -48,7 +48,7 @@ export async function mount({ root, signal }) {
         !now.running && now.counts.invalid > 0 && button(t("check.delete", { n: now.counts.invalid }), (event) => clean(event.currentTarget), { class: "danger" }));
     }
     fill(rows, table(t("check.results"), [{ name: t("keys.key") }, { name: t("add.result") }, { name: t("check.time"), number: true }, { name: t("check.message") }],
-      now.rows.slice(0, SHOWN).map(({ masked, result, latency_ms, message: words }) => [el("code", {}, masked), badge(result), latency_ms === undefined || latency_ms === null ? "–" : duration(latency_ms), el("span", { class: "small quiet" }, words ?? "")])));
+      now.rows.slice(0, SHOWN).map(({ masked, result, latency_ms, message: words }) => [el("code", {}, masked), badge(result), latency_ms === undefined || latency_ms === null ? "–" : duration(latency_ms), el("span", { class: "small quiet" }, words ?? "")]), "found"));
     return undefined;
   };
 

@@ -77,7 +77,7 @@ export async function mount({ root, params, signal }) {
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("nav.keys") },
         el("table", { class: "cards" },
           el("caption", { class: "sr" }, t("nav.keys")),
-          el("thead", {}, el("tr", {}, el("th", { class: "kept" }, tick), el("th", { scope: "col" }, t("keys.key")), el("th", { scope: "col" }, t("keys.where")), head("status", t("keys.state")), head("requests", t("keys.usage")), head("last_used_at", t("keys.lastUsed")), el("th", { scope: "col" }, el("span", { class: "sr" }, t("keys.actions"))))),
+          el("thead", {}, el("tr", { "data-label": t("keys.sort") }, el("th", { class: "kept tick" }, el("label", { class: "hit" }, tick)), el("th", { scope: "col" }, t("keys.key")), el("th", { scope: "col" }, t("keys.where")), head("status", t("keys.state")), head("requests", t("keys.usage")), head("last_used_at", t("keys.lastUsed")), el("th", { scope: "col" }, el("span", { class: "sr" }, t("keys.actions"))))),
           el("tbody", {}, list.keys.map(row)))),
       el("div", { class: "row between pager" },
         el("label", { class: "row small quiet" }, t("keys.perPage"), select(SIZES.map((size) => [String(size), number(size)]), { class: "input", value: String(wanted.pageSize), onchange: (event) => { wanted.pageSize = Number(event.target.value); narrow("page", 1); } })),
@@ -145,11 +145,11 @@ export async function mount({ root, params, signal }) {
     const change = button(t("keys.edit"), () => edit({ ids: [key.id] }, key), { class: "compact plain", ...named });
     const remove = button(t("keys.delete"), () => erase({ ids: [key.id] }, 1), { class: "compact plain danger", ...named });
     const line = el("tr", { class: chosen.all || chosen.ids.has(key.id) ? "chosen" : null },
-      el("td", { class: "tick" }, tick),
+      el("td", { class: "tick" }, el("label", { class: "hit" }, tick)),
       el("th", { scope: "row", id: `key-${key.id}` }, shown, key.note && el("span", { class: "clip small quiet", title: key.note }, key.note)),
       el("td", { class: "where" }, el("span", {}, key.apiType === "gemini" ? "Gemini" : "OpenAI", key.group && el("span", { class: "quiet" }, ` · ${key.group}`)), key.customEndpoint && el("span", { class: "clip small quiet", title: key.customEndpoint }, key.customEndpoint)),
       el("td", { class: "state" }, badge(key.status), why(key)),
-      el("td", { class: "use" }, key.requests ? [sparkline(key), el("span", { class: "small quiet nowrap" }, t("keys.used", { n: key.requests, rate: percent(key.requests - key.failures, key.requests) }))] : el("span", { class: "small quiet" }, t("keys.unused"))),
+      el("td", { class: "use" }, key.requests ? [sparkline(key), el("span", { class: "small quiet" }, t("keys.used", { n: key.requests, rate: percent(key.requests - key.failures, key.requests) }))] : el("span", { class: "small quiet" }, t("keys.unused"))),
       el("td", { class: "last nowrap", "data-label": t("keys.lastUsed"), title: moment(key.last_used_at) }, ago(key.last_used_at)),
       el("td", { class: "do" }, el("div", { class: "acts" }, reveal, copyIt, check, menu(t("keys.more", { key: key.masked }), [flip, change, remove]))));
     return line;

@@ -55,7 +55,7 @@ function drawAliases(known, signal) {
 function drawEffective(list) {
   return [el("h2", {}, t("settings.effective")), el("p", { class: "quiet small" }, t("settings.effectiveWords")),
     list.length ? table(t("settings.effective"), [{ name: t("settings.name") }, { name: t("settings.value") }, { name: t("settings.source") }],
-      list.map(({ name, value, source, secret }) => [el("code", {}, name), secret ? el("span", { class: "quiet" }, t(value ? "settings.secretSet" : "settings.secretUnset")) : el("code", {}, value === "" || value === null || value === undefined ? "–" : String(value)), has(`source.${source}`) ? t(`source.${source}`) : source])) : el("p", { class: "quiet" }, t("settings.none"))];
+      list.map(({ name, value, source, secret }) => [el("code", {}, name), secret ? el("span", { class: "quiet" }, t(value ? "settings.secretSet" : "settings.secretUnset")) : el("code", {}, value === "" || value === null || value === undefined ? "–" : String(value)), has(`source.${source}`) ? t(`source.${source}`) : source]), "config") : el("p", { class: "quiet" }, t("settings.none"))];
 }
 
 function drawSessions(list, place, signal) {
@@ -69,7 +69,7 @@ function drawSessions(list, place, signal) {
   const others = list.filter(({ current }) => !current).map(({ id }) => id);
   return [el("div", { class: "row between" }, el("h2", {}, t("session.title")), others.length > 1 && button(t("session.revokeOthers", { n: others.length }), revoke(others), { class: "compact danger" })), status,
     table(t("session.title"), [{ name: t("session.since") }, { name: t("session.seen") }, { name: t("keys.actions") }],
-      list.map(({ id, created_at, last_seen_at, current }) => [moment(created_at), ago(last_seen_at), current ? badge("active", t("session.this")) : button(t("session.revoke"), revoke([id]), { class: "compact" })]))];
+      list.map(({ id, created_at, last_seen_at, current }) => [moment(created_at), ago(last_seen_at), current ? badge("active", t("session.this")) : button(t("session.revoke"), revoke([id]), { class: "compact" })]), "config visits")];
 }
 
 /** Export and import. */
