@@ -117,12 +117,14 @@ export async function mount({ root, params, signal }) {
     const hide = () => {
       clearTimeout(timer);
       shown.textContent = key.masked;
+      line.classList.remove("shown");
       reveal.textContent = t("keys.reveal");
     };
     const toggle = async () => {
       if (shown.textContent !== key.masked) return hide();
       const { api_key } = await call("GET", `/api/keys/${key.id}/secret`, undefined, { signal });
       shown.textContent = api_key;
+      line.classList.add("shown");
       reveal.textContent = t("keys.hide");
       timer = setTimeout(hide, SHOWN_FOR_MS);
       return undefined;

@@ -97,7 +97,7 @@ function drawTraffic({ buckets = [], models = [], faults = {} }, range, session,
         : el("p", { class: "quiet" }, t("overview.noFaults")))),
     session?.count_tokens === false && el("p", { class: "small quiet" }, t("overview.tokensNote")),
     models.length > 0 && el("section", { class: "card flush" }, el("h3", { class: "sr" }, t("overview.models")), table(t("overview.models"), [{ name: t("overview.model") }, { name: t("overview.share") }, { name: t("overview.requests"), number: true }, { name: t("overview.success"), number: true }, { name: t("overview.tokens"), number: true }, { name: t("overview.mean"), number: true }],
-      [...models].sort((a, b) => b.requests - a.requests).map((model) => [el("code", {}, model.model), share(model.requests, requests), number(model.requests), percent(model.successes, model.requests), brief(model.total_tokens), duration(mean(model))]))),
+      [...models].sort((a, b) => b.requests - a.requests).map((model) => [el("code", {}, model.model), share(model.requests, requests), number(model.requests), percent(model.successes, model.requests), brief(model.total_tokens), duration(mean(model))]), "models")),
   ];
 }
 
