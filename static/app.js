@@ -72,7 +72,7 @@ function frame() {
     el("button", { class: "skip", type: "button", onclick: () => app.querySelector("#content").focus() }, t("skip")),
     el("div", { class: "frame" },
       el("header", { class: "bar" }, brand(), button(t("menu"), () => openRail(app.querySelector("#menu").getAttribute("aria-expanded") !== "true"), { id: "menu", class: "compact", "aria-expanded": "false", "aria-controls": "rail" })),
-      el("div", { class: "rail", id: "rail" }, brand(), el("nav", { class: "nav", "aria-label": t("nav") }, el("ul", {}, links)),
+      el("aside", { class: "rail", id: "rail", "aria-label": t("menu") }, brand(), el("nav", { class: "nav", "aria-label": t("nav") }, el("ul", {}, links)),
         el("div", { class: "tools" }, el("div", { class: "pair" }, preferences()), button(t("signOut"), signOut, { class: "plain" }), el("p", { class: "small quiet" }, session?.version && t("version", { version: session.version })))),
       el("main", { class: "content", id: "content", tabindex: "-1", onpointerdown: () => openRail(false) })));
   showChecking();

@@ -245,7 +245,7 @@ export async function mount({ root, params, signal }) {
   }
 
   fill(root, heading(t("nav.keys"), t("keys.words"), button(t("refresh"), () => refresh()), el("a", { class: "button primary", href: "#/add" }, t("nav.add"))),
-    el("div", { class: "stack" }, chips, bar), message, summary, el("section", { class: "card flush", "aria-label": t("nav.keys") }, body), bulk);
+    el("div", { class: "stack" }, chips, bar), message, summary, el("section", { class: "card flush" }, body), bulk);
   drawFilters();
   const clock = setInterval(() => {
     for (const left of root.querySelectorAll("[data-until]")) left.textContent = countdown(Number(left.dataset.until));

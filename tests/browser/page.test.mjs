@@ -282,8 +282,42 @@ describe("the page", { concurrency: false }, () => {
       assert.ok(right <= width, `${right} of ${width}`);
       assert.ok(await page.evaluate(() => [...document.querySelectorAll(".scroll")].every((box) => box.scrollWidth <= box.clientWidth + 1)), `the table is cut at ${width}`);
       await page.getByRole("button", { name: "State", exact: true }).waitFor();
+      const gaps = await page.locator("tbody tr").evaluateAll((rows) => rows.slice(0, 20).map((row) => row.querySelector(".where").getBoundingClientRect().top - row.querySelector("th").getBoundingClientRect().bottom));
+      assert.ok(gaps.every((gap) => gap <= 4), `a key is ${Math.max(...gaps)} px from its type at ${width}`);
     }
     await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  test("on a phone, what is tapped is 40 px, the menu opens where one is, and nothing lies over a snippet", async () => {
+    const other = await world.page({ viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true });
+    await signIn(other, world.url);
+    await other.locator(".code").first().waitFor();
+    assert.ok(await other.evaluate(() => [...document.querySelectorAll(".code")].every((box) => box.querySelector("button").getBoundingClientRect().top >= box.querySelector("pre").getBoundingClientRect().bottom)));
+    for (const screen of SCREENS) {
+      await visit(other, screen);
+      const small = await other.evaluate(() => [...document.querySelectorAll("main :is(button, input, select, summary), .bar :is(a, button)")]
+        .filter((control) => control.checkVisibility() && !control.classList.contains("sr"))
+        .map((control) => ({ name: control.textContent || control.name, box: (control.closest("label") ?? control).getBoundingClientRect() }))
+        .filter(({ box }) => box.width && (box.height < 40 || box.width < 40)).map(({ name, box }) => `${name}: ${box.width} x ${box.height}`));
+      assert.deepEqual(small, [], screen);
+    }
+    await visit(other, "keys");
+    await other.locator("tbody tr").nth(20).scrollIntoViewIfNeeded();
+    const menu = other.getByRole("button", { name: "Menu" });
+    await menu.tap();
+    const link = other.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Settings" });
+    assert.ok(await link.evaluate((item) => item.getBoundingClientRect().top > 0 && item.getBoundingClientRect().bottom < innerHeight));
+    await other.keyboard.press("Escape");
+    await link.waitFor({ state: "hidden" });
+    assert.ok(await menu.evaluate((button) => button === document.activeElement));
+    await menu.tap();
+    await other.touchscreen.tap(180, 620);
+    await link.waitFor({ state: "hidden" });
+    await menu.tap();
+    await link.tap();
+    await other.getByRole("heading", { name: "Sessions" }).waitFor();
+    assert.deepEqual(other.errors, []);
+    await other.context().close();
   });
 
   test("signing out ends the session", async () => {
