@@ -265,7 +265,8 @@ pub(crate) async fn faults(options: Options, keys: Vec<String>, over: Arc<Atomic
             .call(Method::POST, "/api/keys/check", &options.admin_key, Some(&body))
             .await?;
         ensure!(status == 200, "{status} for a check");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Long enough for what is under way: a request that meets two broken keys, one after the other, may rightly fail.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         round += 1;
     }
     Ok(())
