@@ -123,7 +123,7 @@ async fn main() -> Result<()> {
     if whole < options.streams {
         failures.push(format!("{} streams did not come whole", options.streams - whole));
     }
-    if let (Some((_, first, first_descriptors)), Some((last_score, last, last_descriptors))) =
+    if let (Some((first_score, first, first_descriptors)), Some((last_score, last, last_descriptors))) =
         (quarters.first(), quarters.last())
     {
         let allowed = 1.0 + options.tolerance as f64 / 100.0;
@@ -136,8 +136,12 @@ async fn main() -> Result<()> {
                 "descriptors grew from {first_descriptors:.0} to {last_descriptors:.0}"
             ));
         }
-        if (last_score.requests as f64) * allowed < rate * quarter.as_secs_f64() * 0.9 {
-            failures.push(format!("the last quarter had {} requests alone", last_score.requests));
+        // Less than was asked for is what a machine gives that has other work; less and less is not.
+        if (last_score.requests as f64) * allowed < first_score.requests as f64 {
+            failures.push(format!(
+                "the last quarter had {} requests, the first {}",
+                last_score.requests, first_score.requests
+            ));
         }
     }
     if !failures.is_empty() {
