@@ -298,6 +298,8 @@ mod tests {
             "http://api.example.com/v1",
             "ftp://api.example.com",
             "https://user:password@api.example.com",
+            "https://user:password@api.example.com:443/v1",
+            "https://user@api.example.com:8443",
             "https://api.example.com/v1?x=1",
             "https://api.example.com/v1#x",
             "https://api.example.com/../v1",
