@@ -407,6 +407,22 @@ fn sessions_are_random_revocable_and_end_with_the_password() {
 }
 
 #[test]
+fn no_script_and_no_other_site_gets_the_cookie() {
+    let test = Test::new("home_access_key=admin\n");
+    let cookie = |headers: &[(&str, &str)]| {
+        let got = test.call("POST", "/api/login", headers, r#"{"key":"admin"}"#);
+        let cookie = got.headers["set-cookie"].to_str().unwrap();
+        let attributes = cookie.split("; ").skip(1).map(str::to_owned);
+        attributes.collect::<Vec<_>>()
+    };
+    let plain = ["Path=/", "HttpOnly", "SameSite=Strict", "Max-Age=2592000"];
+    assert_eq!(cookie(&[LOCAL]), plain);
+    // What came by https stays there.
+    let https = cookie(&[LOCAL, ("x-forwarded-proto", "https")]);
+    assert_eq!(https, [&plain[..], &["Secure"]].concat());
+}
+
+#[test]
 fn another_sites_page_changes_nothing() {
     let test = Test::new("home_access_key=admin\n");
     let cookie = test.sign_in("admin");
@@ -460,6 +476,11 @@ fn another_sites_page_changes_nothing() {
         if passes {
             continue;
         }
+        assert_eq!(
+            test.status("POST", "/api/logout", &all, ""),
+            403,
+            "{who} signs nobody out"
+        );
         let mut by_bearer = vec![("authorization", "Bearer admin"), LOCAL];
         by_bearer.extend_from_slice(headers);
         assert_eq!(test.status("POST", "/api/keys", &by_bearer, add), 200, "{who}");
