@@ -14,7 +14,7 @@ use keystorm::{
     app::App,
     ports::{Body, Request, Response},
 };
-use support::{Answer, FakePorts, Pieces};
+use support::{Answer, FakePorts, Piece, Pieces};
 
 const DEFAULT: &str = "e86ea1ceb610e1ed502f5a99a386a0a252a933525187a43f18db6a6d91c91434";
 const CHAT: &str = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
@@ -53,6 +53,10 @@ impl Test {
     }
 
     fn call(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Got {
+        self.send(method, target, headers, Pieces::of(body))
+    }
+
+    fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Pieces) -> Got {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut all = HeaderMap::new();
         all.append("content-type", HeaderValue::from_static("application/json"));
@@ -69,7 +73,7 @@ impl Test {
             scheme: "http".to_owned(),
             authority: "localhost:3000".to_owned(),
             headers: all,
-            body: Pieces::of(body),
+            body,
         };
         let Response { status, headers, body } = block_on(self.app.handle(request));
         let body = match body {
@@ -611,4 +615,66 @@ fn a_path_never_reaches_another_route_or_host() {
         urls.contains(&"https://api.openai.com/v1/models/a%20b%25c".to_owned()),
         "{urls:?}"
     );
+}
+
+#[test]
+fn a_body_is_bounded_by_what_is_said_and_by_what_comes() {
+    let test = Test::new("home_access_key=admin\nauth_key=client\nmax_body_bytes=1024\n");
+    for (path, key) in [
+        ("/v1/chat/completions", "client"),
+        ("/v1/responses", "client"),
+        ("/api/keys", "admin"),
+    ] {
+        let bearer = format!("Bearer {key}");
+        let said = [("authorization", bearer.as_str()), LOCAL, ("content-length", "1025")];
+        let got = test.call("POST", path, &said, "");
+        assert_eq!(got.status, 413, "{path} is refused before it is sent: {}", got.body);
+        assert!(got.body.contains("max_body_bytes"), "{}", got.body);
+        let unsaid = &said[..2];
+        for pieces in [vec![1025], vec![600, 425], vec![1000, 24, 1]] {
+            let pieces = pieces.into_iter().map(|length| Piece::Data(" ".repeat(length)));
+            assert_eq!(
+                test.send("POST", path, unsaid, Pieces(pieces.collect())).status,
+                413,
+                "{path}"
+            );
+        }
+        let pieces = [1000, 24].map(|length| Piece::Data(" ".repeat(length)));
+        assert_ne!(
+            test.send("POST", path, unsaid, Pieces(pieces.into())).status,
+            413,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_body_has_to_come_in_time() {
+    let test = Test::new("auth_key=client\nbody_timeout_ms=5000\n");
+    let data = || Piece::Data(" ".repeat(1000));
+    let late = |ms| Piece::Late(test.ports.clone(), ms);
+    let cases = [
+        ("at once", vec![data(), data()], 400),
+        ("a piece that does not come", vec![data(), Piece::Wait(1), data()], 408),
+        // A thousand bytes may take an eighth of a second beside the time-out.
+        (
+            "slowly and just in time",
+            vec![late(4999), data(), late(200), data()],
+            400,
+        ),
+        (
+            "too slowly on the whole",
+            vec![late(4000), data(), late(1500), data()],
+            408,
+        ),
+    ];
+    for (how, pieces, status) in cases {
+        let got = test.send(
+            "POST",
+            "/v1/chat/completions",
+            &[("authorization", "Bearer client")],
+            Pieces(pieces.into()),
+        );
+        assert_eq!(got.status, status, "{how}: {}", got.body);
+    }
 }

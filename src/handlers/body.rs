@@ -173,3 +173,23 @@ const MOST_HELD: usize = 128 * 1024 * 1024;
 
 /// The slowest client that is waited for, beside the time-out: 8 kB a second.
 const SLOWEST_BYTES_PER_MS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bodies_hold_together_is_bounded_and_given_back() {
+        let memory = Memory::default();
+        let one = memory.hold(MOST_HELD - 10).unwrap();
+        let mut two = memory.hold(5).unwrap();
+        two.grow(5).unwrap();
+        let refused = two.grow(1).unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.retry_after), (503, Some(1)));
+        assert!(memory.hold(1).is_err());
+        drop(one);
+        memory.hold(MOST_HELD - 10).unwrap().grow(1).unwrap_err();
+        drop(two);
+        assert!(memory.hold(MOST_HELD).is_ok());
+    }
+}

@@ -39,6 +39,8 @@ pub enum Piece {
     Data(String),
     /// Nothing, for so many turns of whoever waits for it.
     Wait(u32),
+    /// Nothing for so long by this host's clock, which is not waited for.
+    Late(FakePorts, i64),
     /// The end of the connection.
     Break(TransportError),
 }
@@ -48,6 +50,12 @@ type Script = Box<dyn FnMut(&str, u64) -> Answer>;
 /// The host. Cloning yields another handle to the same one.
 #[derive(Clone)]
 pub struct FakePorts(Rc<World>);
+
+impl std::fmt::Debug for FakePorts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakePorts")
+    }
+}
 
 struct World {
     database: String,
@@ -329,7 +337,7 @@ impl Ports for FakePorts {
 
 /// A body in pieces.
 #[derive(Debug)]
-pub struct Pieces(VecDeque<Piece>);
+pub struct Pieces(pub VecDeque<Piece>);
 
 impl Pieces {
     /// A body of one piece.
@@ -345,6 +353,7 @@ impl ReadBody for Pieces {
                 None => return Ok(None),
                 Some(Piece::Data(text)) => return Ok(Some(Bytes::from(text))),
                 Some(Piece::Break(error)) => return Err(error),
+                Some(Piece::Late(ports, ms)) => ports.advance(ms),
                 Some(Piece::Wait(turns)) => {
                     let mut left = turns;
                     std::future::poll_fn(|context| {
