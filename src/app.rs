@@ -150,22 +150,20 @@ impl<P: Ports> App<P> {
     /// database is out of reach what was read before goes on serving.
     pub async fn catalogue(&self, settings: &Settings, now: UnixMillis) -> Rc<Catalogue> {
         let mut now = now;
-        let turn = loop {
+        if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
+            return catalogue;
+        }
+        let turn = self.0.reading.take(&(), async |ms| self.0.ports.sleep(ms).await).await;
+        if turn.is_none() {
+            now = self.0.ports.now();
             if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
                 return catalogue;
             }
-            if let Some(turn) = self.0.reading.take(&(), async |ms| self.0.ports.sleep(ms).await).await {
-                break turn;
-            }
-            now = self.0.ports.now();
-        };
+        }
         let read: Result<Catalogue, SqlError> = Catalogue::read(&self.0.database).await;
         let catalogue = match read {
             Ok(catalogue) => Rc::new(catalogue),
-            Err(_) => {
-                turn.failed();
-                self.0.catalogue.any().unwrap_or_default()
-            }
+            Err(_) => self.0.catalogue.any().unwrap_or_default(),
         };
         self.0.catalogue.keep(Rc::clone(&catalogue), now);
         catalogue

@@ -6,21 +6,24 @@ use std::cell::{Cell, RefCell};
 /// Who is reading what.
 #[derive(Debug)]
 pub struct Turns<K> {
-    taken: RefCell<Vec<K>>,
+    taken: RefCell<Vec<(K, u64)>>,
+    /// How many turns there were.
+    begun: Cell<u64>,
     /// How many readings have failed.
     failures: Cell<u32>,
 }
 
 /// The right to read; ends when it is dropped, also with a request whose client has gone.
-pub struct Turn<'a, K: PartialEq> {
+pub struct Turn<'a, K> {
     turns: &'a Turns<K>,
-    what: K,
+    number: u64,
 }
 
 impl<K> Default for Turns<K> {
     fn default() -> Self {
         Self {
             taken: RefCell::default(),
+            begun: Cell::default(),
             failures: Cell::default(),
         }
     }
@@ -31,38 +34,44 @@ impl<K: PartialEq + Clone> Turns<K> {
     /// One whose wait ends with a failure reads for itself, beside the others who have waited with it.
     pub async fn take(&self, what: &K, sleep: impl AsyncFn(u64)) -> Option<Turn<'_, K>> {
         let failures = self.failures.get();
-        let mut wait_ms = 1;
-        let mut has_waited = false;
-        while self.taken.borrow().contains(what) {
-            has_waited = true;
-            // Tasks of one instance cannot wake each other on every host: they look again after a moment.
-            sleep(wait_ms).await;
-            wait_ms = (wait_ms * 2).min(LONGEST_WAIT_MS);
+        let theirs = self
+            .taken
+            .borrow()
+            .iter()
+            .find(|(taken, _)| taken == what)
+            .map(|(_, number)| *number);
+        if let Some(theirs) = theirs {
+            let mut wait_ms = 1;
+            // That one turn is waited for, and none that begins meanwhile: who came later would else keep this one waiting.
+            while self.taken.borrow().iter().any(|(_, number)| *number == theirs) {
+                // Tasks of one instance cannot wake each other on every host: they look again after a moment.
+                sleep(wait_ms).await;
+                wait_ms = (wait_ms * 2).min(LONGEST_WAIT_MS);
+            }
+            if self.failures.get() == failures {
+                return None;
+            }
         }
-        if has_waited && self.failures.get() == failures {
-            return None;
-        }
-        self.taken.borrow_mut().push(what.clone());
-        Some(Turn {
-            turns: self,
-            what: what.clone(),
-        })
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        self.taken.borrow_mut().push((what.clone(), number));
+        Some(Turn { turns: self, number })
     }
 }
 
-impl<K: PartialEq> Turn<'_, K> {
+impl<K> Turn<'_, K> {
     /// What was to be read could not be.
     pub fn failed(self) {
         self.turns.failures.set(self.turns.failures.get().wrapping_add(1));
     }
 }
 
-impl<K: PartialEq> Drop for Turn<'_, K> {
+impl<K> Drop for Turn<'_, K> {
     fn drop(&mut self) {
-        let mut taken = self.turns.taken.borrow_mut();
-        if let Some(at) = taken.iter().position(|taken| *taken == self.what) {
-            taken.swap_remove(at);
-        }
+        self.turns
+            .taken
+            .borrow_mut()
+            .retain(|(_, number)| *number != self.number);
     }
 }
 
@@ -91,6 +100,17 @@ mod tests {
         assert!(block_on(turns.take(&1, waits)).is_none());
         assert_eq!(waited.get(), 1 + 2 + 4 + 8 + 16 + 16 + 16);
         drop(block_on(turns.take(&1, never)).unwrap());
+    }
+
+    #[test]
+    fn a_turn_that_begins_meanwhile_is_not_waited_for() {
+        let turns = Turns::default();
+        let current = RefCell::new(block_on(turns.take(&1, async |_| {})));
+        let waits = async |_| {
+            current.take();
+            current.replace(turns.take(&1, async |_| panic!("it is free")).await);
+        };
+        assert!(block_on(turns.take(&1, waits)).is_none());
     }
 
     #[test]

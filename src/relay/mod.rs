@@ -496,6 +496,7 @@ impl<P: Ports> Relay<P> {
             return Ok(lease);
         }
         let mut draws = 0;
+        let mut has_waited = false;
         loop {
             let now = self.0.ports.now();
             let leased = self.0.pool.borrow_mut().lease(target, walk, now, self.0.ports.seed());
@@ -507,8 +508,9 @@ impl<P: Ports> Relay<P> {
                 Leased::NeedHand(..) if draws >= MOST_DRAWS => return Err(Nobody::Exhausted(Exhausted::AllTried)),
                 Leased::NeedHand(draw, size) => (draw, size),
             };
-            // A request that has tried keys asks for others than those who come new.
-            let turn = if walk.tried_any() {
+            // A request that has tried keys asks for others than those who come new; one that has waited in vain, where nothing
+            // that was read is trusted, does not wait again.
+            let turn = if walk.tried_any() || has_waited {
                 None
             } else {
                 match self
@@ -518,7 +520,10 @@ impl<P: Ports> Relay<P> {
                     .await
                 {
                     Some(turn) => Some(turn),
-                    None => continue,
+                    None => {
+                        has_waited = true;
+                        continue;
+                    }
                 }
             };
             draws += 1;
