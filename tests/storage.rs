@@ -22,7 +22,7 @@ use keystorm::{
         key::KeyId,
         usage::{Counts, Row},
     },
-    ports::{Ports as _, SqlError, UnixMillis},
+    ports::{Connection as _, Ports as _, SqlError, UnixMillis},
     store::{Database, pool},
 };
 use serde_json::Value;
@@ -202,6 +202,20 @@ fn a_file_is_put_in_wal_mode_and_a_backend_that_refuses_serves_without() {
     test.ports.refuse("PRAGMA");
     test.add("key", 1);
     assert_eq!(test.chat().0, 200);
+}
+
+#[test]
+fn counts_are_not_waited_for_and_what_somebody_is_told_of_is_on_the_disk() {
+    let file = File::new();
+    let database = Database::new(file.ports());
+    block_on(pool::flush(&database, &[], &[], UnixMillis(1_795_392_000_000))).unwrap();
+    let counted = block_on(database.execute("PRAGMA synchronous", &[])).unwrap();
+    assert_eq!(counted[0].integer(0), 1, "NORMAL, on the connection that counts");
+    let told = block_on(database.transaction(async |connection| {
+        let rows = connection.execute("PRAGMA synchronous", &[]).await?;
+        Ok(rows[0].integer(0))
+    }));
+    assert_eq!(told, Ok(2), "FULL");
 }
 
 #[test]

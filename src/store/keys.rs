@@ -455,7 +455,7 @@ pub async fn record<P: Ports>(
         Value::from(action),
         Value::from(detail),
     ];
-    database.execute(sql, &parameters).await.map(drop)
+    database.write(sql, &parameters).await
 }
 
 /// How many rows the last statement has changed.

@@ -32,7 +32,7 @@ pub async fn flush_counted<P: Ports>(
 ) -> Result<(), SqlError> {
     let tally = tally(usage, &counters.sums(usage))?;
     if writes.is_empty() {
-        return database.write(TALLY, &tally).await.map(drop);
+        return database.count(TALLY, &tally).await.map(drop);
     }
     database
         .transaction(async |connection| {

@@ -129,10 +129,7 @@ pub async fn listed<P: Ports>(database: &Database<P>, api_type: &str, url: &str)
 pub async fn set<P: Ports>(database: &Database<P>, name: &str, value: &str) -> Result<(), SqlError> {
     let sql =
         "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    database
-        .execute(sql, &[Value::from(name), Value::from(value)])
-        .await
-        .map(drop)
+    database.write(sql, &[Value::from(name), Value::from(value)]).await
 }
 
 fn sums(row: &Row) -> Sums {

@@ -6,7 +6,7 @@ use spin_sdk::http::OutgoingBody;
 use spin_sdk::wit::wasi::http0_2_0::types::IncomingBody;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 
-use crate::tasks::ready;
+use crate::tasks::{self, ready};
 
 /// A body that is being read. The stream is the body's: it has to go first.
 pub(crate) struct Reader {
@@ -69,13 +69,13 @@ impl Writer {
         let Some(stream) = &self.stream else { return };
         loop {
             let Ok(room) = room(stream).await else {
-                return self.abandon();
+                return self.abandon().await;
             };
             match stream.splice(&from.stream, room as u64) {
                 Ok(0) => ready(from.stream.subscribe()).await,
                 Ok(_) => {}
                 Err(StreamError::Closed) => return self.finish(),
-                Err(StreamError::LastOperationFailed(_)) => return self.abandon(),
+                Err(StreamError::LastOperationFailed(_)) => return self.abandon().await,
             }
         }
     }
@@ -89,8 +89,10 @@ impl Writer {
         }
     }
 
-    /// The body breaks off: dropped without its end, the connection ends as it should not.
-    fn abandon(self) {
+    /// The body breaks off: dropped without its end, the connection ends as it should not. The host then throws away
+    /// what it has not written yet, so it is given the time to write what came before.
+    async fn abandon(self) {
+        tasks::sleep(WRITE_OUT_MS).await;
         drop(self);
     }
 }
@@ -139,3 +141,6 @@ async fn room(stream: &OutputStream) -> Result<usize, ClientGone> {
 
 /// How much of a body is read at once. The host hands over what it has, at most this much.
 const READ_SIZE: u64 = 64 * 1024;
+
+/// How long the host has for its last bytes. A client that takes them more slowly loses the last of a broken answer.
+const WRITE_OUT_MS: u64 = 50;
