@@ -13,6 +13,7 @@ use crate::{
     error::ApiError,
     handlers::{self, Context, Dialect},
     headers, metrics,
+    pool::{Selection, Target},
     ports::{Body, Ports, Request, Response, SqlError, UnixMillis},
     relay,
     routes::{self, Route},
@@ -149,6 +150,17 @@ impl<P: Ports> App<P> {
     /// The models of the endpoints and the operator's aliases, read again when they are older than `pool_ttl_ms`. While the
     /// database is out of reach what was read before goes on serving.
     pub async fn catalogue(&self, settings: &Settings, now: UnixMillis) -> Rc<Catalogue> {
+        self.read_catalogue(settings, None, now).await
+    }
+
+    /// The same where a request waits that most likely is for `guess`: a hand for it is read along.
+    pub async fn catalogue_for(&self, settings: &Settings, guess: &Target, now: UnixMillis) -> Rc<Catalogue> {
+        // Where the conversation decides, it is not known yet.
+        let guess = Some(guess).filter(|_| settings.selection != Selection::Sticky);
+        self.read_catalogue(settings, guess, now).await
+    }
+
+    async fn read_catalogue(&self, settings: &Settings, guess: Option<&Target>, now: UnixMillis) -> Rc<Catalogue> {
         let mut now = now;
         if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
             return catalogue;
@@ -160,7 +172,10 @@ impl<P: Ports> App<P> {
                 return catalogue;
             }
         }
-        let read: Result<Catalogue, SqlError> = Catalogue::read(&self.0.database).await;
+        let read: Result<Catalogue, SqlError> = match guess {
+            Some(guess) => self.0.relay.read_catalogue(guess).await,
+            None => Catalogue::read(&self.0.database).await,
+        };
         let catalogue = match read {
             Ok(catalogue) => Rc::new(catalogue),
             Err(_) => self.0.catalogue.any().unwrap_or_default(),

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    pool::{Target, key::ApiType},
-    ports::{Connection as _, Ports, Row, SqlError, Value},
-    store::{Database, migrations},
+    pool::{Draw, Drawn, Target, key::ApiType},
+    ports::{Connection as _, Ports, Row, SqlError, UnixMillis, Value},
+    store::{self, Database, hand::Source, migrations, upkeep::Marks},
     translate::model,
 };
 
@@ -37,13 +37,35 @@ impl Catalogue {
     /// Reads the catalogue, in one row: a host hands rows over one by one. Its size is bounded: what an endpoint lists is cut
     /// off when it is learnt.
     pub async fn read<P: Ports>(database: &Database<P>) -> Result<Self, SqlError> {
-        let sql = format!(
-            "SELECT ({}), (SELECT value FROM settings WHERE name = ?),
-                (SELECT json_group_array(json_array(api_type, model, base_url)) FROM endpoint_models)",
-            migrations::VERSION
-        );
-        let rows = database.execute_with_version(&sql, &[Value::from(ALIASES)]).await?;
-        let row = rows.first().unwrap_or(const { &Row(Vec::new()) });
+        let rows = database.execute_with_version(&read_sql(), &[]).await?;
+        Ok(Self::of(rows.first().unwrap_or(const { &Row(Vec::new()) })))
+    }
+
+    /// The same where instances tell each other what they have read: none of it is a secret.
+    pub async fn read_shared<P: Ports>(database: &Database<P>, now: UnixMillis) -> Result<Self, SqlError> {
+        let rows = database.read_shared("catalogue", &read_sql(), &[], now).await?;
+        Ok(Self::of(rows.first().unwrap_or(const { &Row(Vec::new()) })))
+    }
+
+    /// The same, and in the same statement a first hand for what the first request of an instance most likely wants. The draw
+    /// that comes back is that of the hand.
+    pub async fn read_with_hand<P: Ports>(
+        database: &Database<P>,
+        mut draw: Draw,
+        source: &Source,
+        start: i64,
+        now: UnixMillis,
+    ) -> Result<(Self, Draw, Option<(Drawn, Marks)>), SqlError> {
+        let (row, hand) = store::hand::draw_with(database, COLUMNS, &draw, source, start, now).await?;
+        let catalogue = Self::of(&row);
+        if draw.api_type == ApiType::OpenAi {
+            let listed = catalogue.listed(ApiType::OpenAi, &draw.model);
+            draw.endpoints = listed.and_then(|choice| choice.endpoints);
+        }
+        Ok((catalogue, draw, hand))
+    }
+
+    fn of(row: &Row) -> Self {
         let listed: Vec<(Cow<'_, str>, Cow<'_, str>, Cow<'_, str>)> =
             serde_json::from_str(row.text(2)).unwrap_or_default();
         let mut endpoints: HashMap<_, Vec<Rc<str>>> = HashMap::new();
@@ -61,7 +83,14 @@ impl Catalogue {
             .into_iter()
             .map(|(model, urls)| (model, Rc::from(urls)))
             .collect();
-        Ok(Self { aliases, endpoints })
+        Self { aliases, endpoints }
+    }
+
+    /// The pool that serves a model where no alias and no endpoint says otherwise.
+    pub fn guess(requested: &str) -> Choice {
+        let choices = Self::default().choices(requested);
+        let anywhere = || Choice::anywhere(ApiType::OpenAi, requested);
+        choices.into_iter().next().unwrap_or_else(anywhere)
     }
 
     /// The pools that may serve a model, the best first. A later one is for when the one before has no keys at all: a
@@ -176,6 +205,18 @@ pub async fn endpoints<P: Ports>(database: &Database<P>, group: &str) -> Result<
         .filter_map(|row| Some((ApiType::parse(row.text(0))?, row.text(1).to_owned())))
         .collect())
 }
+
+fn read_sql() -> String {
+    let [version, aliases, models] = COLUMNS;
+    format!("SELECT ({version}), ({aliases}), ({models})")
+}
+
+/// What the catalogue is made of.
+const COLUMNS: [&str; 3] = [
+    migrations::VERSION,
+    "SELECT value FROM settings WHERE name = 'aliases'",
+    "SELECT json_group_array(json_array(api_type, model, base_url)) FROM endpoint_models",
+];
 
 /// How many models are kept of one endpoint.
 const MOST_LEARNT: usize = 2000;

@@ -42,7 +42,7 @@ pub trait Ports: Clone + 'static {
     /// The wall clock.
     fn now(&self) -> UnixMillis;
 
-    /// 64 unpredictable bits.
+    /// 64 random bits, for what may be guessed.
     fn seed(&self) -> u64;
 
     /// Fills `bytes` with unpredictable ones, fit for session ids and nonces.

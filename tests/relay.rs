@@ -480,6 +480,61 @@ fn a_request_that_finds_its_hand_runs_no_statement() {
     assert_eq!(test.ports.rows("SELECT SUM(requests) FROM usage")[0].integer(0), 1001);
 }
 
+/// What a new instance runs before its first answer, whom it asked, and for which model.
+fn first_request(test: &Test, path: &str, model: &str) -> (u64, String, String) {
+    let before = test.ports.statements();
+    let other = Test::over(test.ports.clone());
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#);
+    assert_eq!(other.call("POST", path, "access", &body).0, 200);
+    let statements = test.ports.statements() - before;
+    let (url, _) = test.ports.sent().pop().unwrap();
+    let asked: serde_json::Value = serde_json::from_str(&test.ports.bodies().pop().unwrap()).unwrap();
+    (statements, url, asked["model"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_new_instance_runs_one_statement_before_its_first_answer() {
+    let test = Test::new(|_, _| GOOD);
+    test.add("key", 5);
+    let chat = "/v1/chat/completions";
+    let here = "https://api.openai.com/v1/chat/completions";
+    assert_eq!(first_request(&test, chat, "m"), (1, here.to_owned(), "m".to_owned()));
+    // An endpoint of its own that lists the model, and a key for it among those that do not serve it.
+    let there = "https://models.example.com/v1";
+    test.ports.rows(&format!(
+        "UPDATE keys SET base_url = '{there}', masked = 'there' WHERE id = 3"
+    ));
+    let list = |api_type: &str, url: &str, model: &str| {
+        test.ports.rows(&format!(
+            "INSERT INTO endpoint_models (api_type, base_url, model) VALUES ('{api_type}', '{url}', '{model}')"
+        ));
+    };
+    list("openai", there, "theirs");
+    for _ in 0..10 {
+        let served = first_request(&test, chat, "theirs");
+        assert_eq!(served, (1, format!("{there}/chat/completions"), "theirs".to_owned()));
+    }
+    // The default endpoint is stored without its URL.
+    list("openai", "https://api.openai.com/v1", "ours");
+    for _ in 0..10 {
+        assert_eq!(
+            first_request(&test, chat, "ours"),
+            (1, here.to_owned(), "ours".to_owned())
+        );
+    }
+    // What is not as guessed takes another.
+    let body = r#"{"aliases":{"mine":"theirs"}}"#;
+    assert_eq!(test.call("PUT", "/api/settings", "admin", body).0, 200);
+    test.ports.drain();
+    for _ in 0..10 {
+        let served = first_request(&test, chat, "mine");
+        assert_eq!(served, (2, format!("{there}/chat/completions"), "theirs".to_owned()));
+    }
+    // A group without keys of its own is served by the default group's.
+    let (statements, _, model) = first_request(&test, "/team/v1/chat/completions", "ours");
+    assert_eq!((statements, model.as_str()), (4, "ours"));
+}
+
 #[test]
 fn a_project_that_is_limited_is_not_asked_with_its_other_keys() {
     let test = Test::new(|_, _| Answer::Head(429, vec![("retry-after", "40")], LIMITED));

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use futures::executor::block_on;
 use keystorm::{
+    catalogue::Catalogue,
     classify::Fault,
     pool::{Draw, Drawn, FIRST_HAND, HAND, Settings, Write, key::ApiType, key::KeyId},
     ports::{Ports as _, SqlError, UnixMillis},
@@ -260,12 +261,22 @@ fn an_instance_that_serves_one_request_trusts_what_another_has_read_and_no_secre
         name.starts_with("hand:") && value.contains("sealed:1:") && !value.contains("sk-"),
         "{value}"
     );
+    ports.rows(r#"INSERT INTO settings (name, value) VALUES ('aliases', '{"mine":"m"}')"#);
+    let aliases = |now| block_on(Catalogue::read_shared(&database, now)).map(|catalogue| catalogue.aliases.len());
+    assert_eq!(aliases(now), Ok(1));
     // Within its time it stands for the database, then no more; a change by the administrator ends it.
     ports.fail_sql(Some(SqlError::Busy));
-    assert_eq!(read(&source, now.plus(999)), Ok(3));
-    assert_eq!(read(&source, now.plus(1000)), Err(SqlError::Busy));
+    assert_eq!((read(&source, now.plus(999)), aliases(now.plus(999))), (Ok(3), Ok(1)));
+    let over = now.plus(1000);
+    assert_eq!(
+        (read(&source, over), aliases(over)),
+        (Err(SqlError::Busy), Err(SqlError::Busy))
+    );
     block_on(keystorm::store::snapshot::forget(&ports));
-    assert_eq!(read(&source, now), Err(SqlError::Busy));
+    assert_eq!(
+        (read(&source, now), aliases(now)),
+        (Err(SqlError::Busy), Err(SqlError::Busy))
+    );
 }
 
 #[test]

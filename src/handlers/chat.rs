@@ -19,7 +19,7 @@ pub async fn answer<P: Ports>(
     let head = passthrough::Head::of(&context, &request);
     let body = read_json(&context, request).await?;
     let model = passthrough::Peek::read(&body)?.required_model()?.into_owned();
-    let choices = context.choices(&model, &head).await;
+    let choices = context.choices(&model, &group, &head).await;
     let mut without_keys = None;
     for choice in choices {
         let answer = match (choice.api_type, route) {

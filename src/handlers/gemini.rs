@@ -29,7 +29,11 @@ pub async fn native<P: Ports>(
     let mut path = route.path.clone();
     let target = match &route.model {
         Some(requested) => {
-            let catalogue = context.app.catalogue(&context.settings, context.started).await;
+            let guess = Choice::anywhere(ApiType::Gemini, model::bare(requested)).target(&group);
+            let catalogue = context
+                .app
+                .catalogue_for(&context.settings, &guess, context.started)
+                .await;
             let name = catalogue
                 .aliases
                 .get(requested)

@@ -26,7 +26,7 @@ use serde::Serialize;
 
 use crate::{
     app::{App, Instance},
-    catalogue::Choice,
+    catalogue::{Catalogue, Choice},
     error::ApiError,
     pool::key::ApiType,
     ports::{Body, Ports, Request, Response, UnixMillis},
@@ -59,7 +59,7 @@ impl<P: Ports> Context<P> {
     }
 
     /// The pools that may serve a model. In pass-through mode the client's key says which provider it is for.
-    pub async fn choices(&self, model: &str, head: &passthrough::Head) -> Vec<Choice> {
+    pub async fn choices(&self, model: &str, group: &str, head: &passthrough::Head) -> Vec<Choice> {
         if let Some(key) = &head.own_key {
             let api_type = passthrough::type_of(key);
             let name = if api_type == ApiType::Gemini {
@@ -69,7 +69,9 @@ impl<P: Ports> Context<P> {
             };
             return vec![Choice::anywhere(api_type, name)];
         }
-        self.app.catalogue(&self.settings, self.started).await.choices(model)
+        let guess = Catalogue::guess(model).target(group);
+        let catalogue = self.app.catalogue_for(&self.settings, &guess, self.started).await;
+        catalogue.choices(model)
     }
 
     /// Opens a secret as it is stored.

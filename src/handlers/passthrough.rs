@@ -160,11 +160,12 @@ pub async fn other<P: Ports>(
         };
         let choice = match model {
             Some(model) => {
-                let choices = context
+                let guess = Choice::anywhere(ApiType::OpenAi, &model).target(&group);
+                let catalogue = context
                     .app
-                    .catalogue(&context.settings, context.started)
-                    .await
-                    .choices(&model);
+                    .catalogue_for(&context.settings, &guess, context.started)
+                    .await;
+                let choices = catalogue.choices(&model);
                 let openai = choices.into_iter().find(|choice| choice.api_type == ApiType::OpenAi);
                 openai.unwrap_or_else(|| Choice::anywhere(ApiType::OpenAi, &model))
             }

@@ -559,7 +559,8 @@ impl Pool {
         }
     }
 
-    fn draw(&self, target: &Target) -> Draw {
+    /// The hand that a target needs.
+    pub fn draw(&self, target: &Target) -> Draw {
         let sticky = target
             .sticky
             .filter(|_| target.pinned || self.settings.selection == Selection::Sticky);

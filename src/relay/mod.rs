@@ -16,6 +16,7 @@ use http::{HeaderMap, StatusCode};
 use self::failure::{Bad, DEFAULT_WAIT_S, Nobody, seconds};
 pub use self::{failure::Failure, ticket::Ticket};
 use crate::{
+    catalogue::Catalogue,
     classify::{self, Fault, Judgement},
     error::ApiError,
     metrics::Counters,
@@ -170,6 +171,22 @@ impl<P: Ports> Relay<P> {
         let now = self.0.ports.now();
         let (drawn, _) = store::hand::draw(&self.0.database, draw, &source, 0, pool::HAND, now).await?;
         Ok(drawn)
+    }
+
+    /// Reads the catalogue, and deals a hand for `guess` with it: a new instance waits for both.
+    pub async fn read_catalogue(&self, guess: &Target) -> Result<Catalogue, SqlError> {
+        let source = self.0.source.borrow().clone();
+        if store::hand::is_shared(&self.0.database, &source) {
+            return Catalogue::read_shared(&self.0.database, self.0.ports.now()).await;
+        }
+        let draw = self.0.pool.borrow().draw(guess);
+        let (start, now) = (self.start(&draw), self.0.ports.now());
+        let (catalogue, draw, hand) = Catalogue::read_with_hand(&self.0.database, draw, &source, start, now).await?;
+        if let Some((drawn, marks)) = hand {
+            self.0.upkeep.learn(marks);
+            self.0.pool.borrow_mut().deal(draw, drawn, self.0.ports.now());
+        }
+        Ok(catalogue)
     }
 
     /// Walks the pool until a key serves or nobody can.
@@ -532,10 +549,7 @@ impl<P: Ports> Relay<P> {
                 self.flush().await;
                 walk.redrawn();
             }
-            let start = match draw.bucket {
-                Some(bucket) => i64::from(bucket) << 25,
-                None => (self.0.ports.seed() >> 33) as i64,
-            };
+            let start = self.start(&draw);
             let source = self.0.source.borrow().clone();
             let drawn = store::hand::draw(&self.0.database, &draw, &source, start, size, now).await;
             let now = self.0.ports.now();
@@ -554,6 +568,14 @@ impl<P: Ports> Relay<P> {
                     return Err(Nobody::Database(error));
                 }
             }
+        }
+    }
+
+    /// Where in the random order of a pool's keys a hand begins.
+    fn start(&self, draw: &Draw) -> i64 {
+        match draw.bucket {
+            Some(bucket) => i64::from(bucket) << 25,
+            None => (self.0.ports.seed() >> 33) as i64,
         }
     }
 

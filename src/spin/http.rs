@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use spin_sdk::wasip3::{
     self,
     http::{client, types as wasi},
@@ -39,14 +39,15 @@ pub(super) fn request(request: wasi::Request) -> Result<Request<RequestBody>, wa
         Some(wasi::Scheme::Https) => "https",
         _ => "http",
     };
+    let headers = headers_from_host(&request.get_headers());
     Ok(Request {
         method,
         path: path.to_owned(),
         query: query.to_owned(),
         scheme: scheme.to_owned(),
         authority: request.get_authority().unwrap_or_default(),
-        headers: headers_from_host(&request.get_headers()),
-        body: RequestBody(Unread::Message(request)),
+        body: RequestBody(Unread::of(request, &headers)),
+        headers,
     })
 }
 
@@ -67,7 +68,7 @@ pub(super) fn response(response: Response<super::SpinPorts>) -> Result<wasi::Res
             }
             wasi::Response::new(fields(&headers)?, Some(reader), no_trailers()).0
         }
-        Body::Forward(ResponseBody(Unread::Message(upstream))) => {
+        Body::Forward(ResponseBody(Unread::Message(upstream, _))) => {
             let (body, trailers) = wasi::Response::consume_body(upstream, accepted());
             wasi::Response::new(fields(&headers)?, Some(body), trailers).0
         }
@@ -104,7 +105,7 @@ pub(super) async fn send(outbound: Outbound<RequestBody>) -> Result<Inbound<Resp
             pending = Some((writer, bytes));
             (Some(reader), no_trailers())
         }
-        OutboundBody::Forward(RequestBody(Unread::Message(inbound))) => {
+        OutboundBody::Forward(RequestBody(Unread::Message(inbound, _))) => {
             let (body, trailers) = wasi::Request::consume_body(inbound, accepted());
             (Some(body), trailers)
         }
@@ -143,10 +144,11 @@ pub(super) async fn send(outbound: Outbound<RequestBody>) -> Result<Inbound<Resp
     };
     let answer = answer.map_err(|code| transport_error(&code))?;
     let status = StatusCode::from_u16(answer.get_status_code()).map_err(|_| TransportError::Protocol)?;
+    let headers = headers_from_host(&answer.get_headers());
     Ok(Inbound {
         status,
-        headers: headers_from_host(&answer.get_headers()),
-        body: ResponseBody(Unread::Message(answer)),
+        body: ResponseBody(Unread::of(answer, &headers)),
+        headers,
     })
 }
 
@@ -192,27 +194,44 @@ impl Sink for StreamSink {
 /// A body in the three states that the host knows.
 enum Unread<M> {
     /// Not begun: can still be handed on whole.
-    Message(M),
+    Message(M, Rest),
     /// Being read.
-    Begun { stream: StreamReader<u8>, end: Trailers },
+    Begun {
+        stream: StreamReader<u8>,
+        end: Trailers,
+        rest: Rest,
+    },
     /// Read to its end.
     Ended,
 }
 
 type Trailers = FutureReader<Result<Option<wasi::Trailers>, wasi::ErrorCode>>;
 
+/// How much is still to come, where that was said.
+type Rest = Option<usize>;
+
 impl<M> Unread<M> {
+    fn of(message: M, headers: &HeaderMap) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        Self::Message(message, length.and_then(|length| length.to_str().ok()?.parse().ok()))
+    }
+
     async fn chunk(
         &mut self,
         consume: impl FnOnce(M) -> (StreamReader<u8>, Trailers),
     ) -> Result<Option<Bytes>, TransportError> {
-        let (mut stream, end) = match std::mem::replace(self, Self::Ended) {
-            Self::Message(message) => consume(message),
-            Self::Begun { stream, end } => (stream, end),
+        let (mut stream, end, rest) = match std::mem::replace(self, Self::Ended) {
+            Self::Message(message, rest) => {
+                let (stream, end) = consume(message);
+                (stream, end, rest)
+            }
+            Self::Begun { stream, end, rest } => (stream, end, rest),
             Self::Ended => return Ok(None),
         };
+        // Most bodies are small and say so: an instance has room for sixteen, and what it has taken once it never gives back.
+        let size = rest.map_or(READ_SIZE, |rest| rest.clamp(1, READ_SIZE));
         loop {
-            let (result, bytes) = stream.read(Vec::with_capacity(READ_SIZE)).await;
+            let (result, bytes) = stream.read(Vec::with_capacity(size)).await;
             match result {
                 // The end of the stream says nothing of its health: a connection cut short is told by the trailers.
                 StreamResult::Dropped if bytes.is_empty() => {
@@ -221,7 +240,8 @@ impl<M> Unread<M> {
                 StreamResult::Cancelled => return Err(TransportError::Closed),
                 StreamResult::Complete(_) if bytes.is_empty() => {}
                 _ => {
-                    *self = Self::Begun { stream, end };
+                    let rest = rest.map(|rest| rest.saturating_sub(bytes.len()));
+                    *self = Self::Begun { stream, end, rest };
                     return Ok(Some(Bytes::from(bytes)));
                 }
             }

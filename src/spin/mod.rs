@@ -4,8 +4,9 @@ mod http;
 mod key_value;
 mod sql;
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
+use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use spin_sdk::{
     variables,
     wasip3::{
@@ -57,7 +58,9 @@ impl Ports for SpinPorts {
     }
 
     fn seed(&self) -> u64 {
-        wasi_random::get_random_u64()
+        // The host is asked once: some of these are needed for each request, and none has to be hard to guess.
+        thread_local!(static SEEDS: RefCell<SmallRng> = RefCell::new(SmallRng::seed_from_u64(wasi_random::get_random_u64())));
+        SEEDS.with_borrow_mut(SmallRng::next_u64)
     }
 
     fn random(&self, bytes: &mut [u8]) {

@@ -51,27 +51,15 @@ pub async fn draw<P: Ports>(
     size: usize,
     now: UnixMillis,
 ) -> Result<(Drawn, Marks), SqlError> {
-    let default = source.default_url(draw.api_type);
-    let endpoints = draw.endpoints.as_ref().map_or(Value::Null, |endpoints| {
-        // A key that names no endpoint is stored without one.
-        let stored = endpoints.iter().map(|url| if **url == *default { "" } else { url });
-        Value::Text(json!(stored.collect::<Vec<&str>>()).to_string())
-    });
-    let parameters = [
-        Value::from(draw.api_type.as_str()),
-        Value::from(&*draw.group),
-        Value::from(&*draw.model),
-        Value::from(now),
-        Value::from(start),
-        endpoints,
-        Value::from(default),
-        Value::from(size as i64),
-        Value::from(dry_name(draw)),
-    ];
-    let by_endpoint = draw.endpoints.is_some();
+    let parameters = parameters(draw, source, start, size, now);
+    let of = if draw.endpoints.is_some() {
+        Of::Endpoints
+    } else {
+        Of::Pool
+    };
     // A request that looks for more keys than the first hand has needs to know what it has learnt itself.
-    let is_shared = database.trusted_ms.get() > 0 && size == FIRST_HAND && source.vault.is_sealing();
-    let sql = draw_sql(by_endpoint, false);
+    let is_shared = size == FIRST_HAND && is_shared(database, source);
+    let sql = draw_sql("", of, false);
     let mut answer = if is_shared {
         let name = format!("{}\n{:?}", dry_name(draw), draw.bucket);
         database.read_shared(&name, &sql, &parameters, now).await?
@@ -81,22 +69,11 @@ pub async fn draw<P: Ports>(
     let mut storms = storms(&answer)?;
     if storms.iter().any(|storm| storm.until > now) {
         // Storms are rare: only then are the keys of their endpoints left out by the database.
-        answer = database.execute(&draw_sql(by_endpoint, true), &parameters).await?;
+        answer = database.execute(&draw_sql("", of, true), &parameters).await?;
         storms = self::storms(&answer)?;
     }
     let answer = answer.first().unwrap_or(const { &Row(Vec::new()) });
-    let rows: Vec<Held<'_>> = read(answer, KEYS)?;
-    let default: Rc<str> = Rc::from(default);
-    let rested = rows.iter().any(|row| row.rested != 0);
-    let is_empty = rows.is_empty();
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in rows {
-        // One that cannot be opened is left out; all of them mean that the operator's key is another one.
-        keys.extend(candidate(row, draw.api_type, source, &default, now));
-    }
-    if keys.is_empty() && !is_empty {
-        return Err(SqlError::Other(WRONG_KEY.to_owned()));
-    }
+    let (keys, rested) = keys(answer, draw.api_type, source, now)?;
     let census = if keys.is_empty() {
         let census = census(database, &parameters).await?;
         if let (Some((soonest, _)), 0) = (census.soonest, answer.integer(DRY)) {
@@ -110,10 +87,6 @@ pub async fn draw<P: Ports>(
     } else {
         Census { keys: 1, soonest: None }
     };
-    let marks = Marks {
-        recheck: UnixMillis(answer.integer(RECHECKED)),
-        tidy: UnixMillis(answer.integer(TIDIED)),
-    };
     let drawn = Drawn {
         keys,
         size,
@@ -121,7 +94,92 @@ pub async fn draw<P: Ports>(
         rested,
         storms,
     };
-    Ok((drawn, marks))
+    Ok((drawn, marks(answer)))
+}
+
+/// Draws a first hand in one statement with `columns`, of which the first is the schema's version: an instance that begins
+/// waits once. The endpoints of OpenAI-type keys are those that list the model, where any does. No hand comes where it would
+/// take more statements.
+pub async fn draw_with<P: Ports>(
+    database: &Database<P>,
+    columns: [&str; 3],
+    draw: &Draw,
+    source: &Source,
+    start: i64,
+    now: UnixMillis,
+) -> Result<(Row, Option<(Drawn, Marks)>), SqlError> {
+    let parameters = parameters(draw, source, start, FIRST_HAND, now);
+    let of = match draw.api_type {
+        ApiType::OpenAi => Of::Listed,
+        ApiType::Gemini => Of::Pool,
+    };
+    let front = columns.map(|column| format!("({column}), ")).concat();
+    let sql = draw_sql(&front, of, false);
+    let mut rows = database.execute_with_version(&sql, &parameters).await?;
+    let mut row = rows.pop().unwrap_or(const { Row(Vec::new()) });
+    let hand = Row(row.0.split_off(columns.len().min(row.0.len())));
+    let storms = storms(std::slice::from_ref(&hand))?;
+    let (keys, rested) = keys(&hand, draw.api_type, source, now)?;
+    if keys.is_empty() || storms.iter().any(|storm| storm.until > now) {
+        return Ok((row, None));
+    }
+    let drawn = Drawn {
+        keys,
+        size: FIRST_HAND,
+        census: Census { keys: 1, soonest: None },
+        rested,
+        storms,
+    };
+    Ok((row, Some((drawn, marks(&hand)))))
+}
+
+/// Whether instances tell each other of hands.
+pub fn is_shared<P: Ports>(database: &Database<P>, source: &Source) -> bool {
+    database.trusted_ms.get() > 0 && source.vault.is_sealing()
+}
+
+fn parameters(draw: &Draw, source: &Source, start: i64, size: usize, now: UnixMillis) -> [Value; 9] {
+    let default = source.default_url(draw.api_type);
+    let endpoints = draw.endpoints.as_ref().map_or(Value::Null, |endpoints| {
+        // A key that names no endpoint is stored without one.
+        let stored = endpoints.iter().map(|url| if **url == *default { "" } else { url });
+        Value::Text(json!(stored.collect::<Vec<&str>>()).to_string())
+    });
+    [
+        Value::from(draw.api_type.as_str()),
+        Value::from(&*draw.group),
+        Value::from(&*draw.model),
+        Value::from(now),
+        Value::from(start),
+        endpoints,
+        Value::from(default),
+        Value::from(size as i64),
+        Value::from(dry_name(draw)),
+    ]
+}
+
+/// The keys of an answer, and whether some of them have rested.
+fn keys(answer: &Row, api_type: ApiType, source: &Source, now: UnixMillis) -> Result<(Vec<Candidate>, bool), SqlError> {
+    let rows: Vec<Held<'_>> = read(answer, KEYS)?;
+    let default: Rc<str> = Rc::from(source.default_url(api_type));
+    let rested = rows.iter().any(|row| row.rested != 0);
+    let is_empty = rows.is_empty();
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        // One that cannot be opened is left out; all of them mean that the operator's key is another one.
+        keys.extend(candidate(row, api_type, source, &default, now));
+    }
+    if keys.is_empty() && !is_empty {
+        return Err(SqlError::Other(WRONG_KEY.to_owned()));
+    }
+    Ok((keys, rested))
+}
+
+fn marks(answer: &Row) -> Marks {
+    Marks {
+        recheck: UnixMillis(answer.integer(RECHECKED)),
+        tidy: UnixMillis(answer.integer(TIDIED)),
+    }
 }
 
 /// Takes the one request that a half-open key may be tried with upon this instance. The others leave the key alone until
@@ -197,13 +255,24 @@ fn fault_of(rule: &str) -> Fault {
 
 /// Keys whose rest is over come first, then those of the lowest tier that has an able one, from `start` on, then all from
 /// the beginning of that tier: those before `start`, and the tiers behind. It is kept short: an instance
-/// lives for some hundred requests, and compiling it is most of what it costs them.
-fn draw_sql(by_endpoint: bool, by_storm: bool) -> String {
+/// lives for some hundred requests, and compiling it is most of what it costs them. Its columns come behind those of `front`.
+fn draw_sql(front: &str, of: Of, by_storm: bool) -> String {
     let from = "keys k LEFT JOIN cooldowns c ON c.key_id = k.id AND c.model = ?3";
     let mut able = "k.api_type = ?1 AND k.grp = ?2 AND k.enabled = 1 AND ifnull(c.until, 0) <= ?4".to_owned();
-    if by_endpoint {
-        able.push_str(" AND k.base_url IN (SELECT value FROM json_each(?6))");
+    match of {
+        Of::Pool => {}
+        Of::Endpoints => able.push_str(" AND k.base_url IN (SELECT value FROM json_each(?6))"),
+        Of::Listed => {
+            able.push_str(" AND (k.base_url IN (SELECT url FROM listed) OR NOT EXISTS (SELECT 1 FROM listed))");
+        }
     }
+    let listed = match of {
+        Of::Pool | Of::Endpoints => "",
+        Of::Listed => {
+            "listed AS MATERIALIZED (
+            SELECT iif(base_url = ?7, '', base_url) AS url FROM endpoint_models WHERE api_type = ?1 AND model = ?3),"
+        }
+    };
     if by_storm {
         able.push_str(" AND k.base_url NOT IN (SELECT iif(url = ?7, '', url) FROM storms WHERE until > ?4)");
     }
@@ -213,13 +282,13 @@ fn draw_sql(by_endpoint: bool, by_storm: bool) -> String {
             k.state = 'cooling_down' AS rested, iif(c.until > ?4 - {STRIKES_MS}, c.strikes, 0) AS strikes FROM {from} WHERE"
     );
     format!(
-        "WITH storms AS MATERIALIZED (
+        "WITH {listed} storms AS MATERIALIZED (
             SELECT substr(model, length(?3) + 2) AS url, until, strikes FROM cooldowns WHERE key_id = 0
                 AND model > ?3 || char(10) AND model < ?3 || char(11) AND until > ?4 - {STORMS_KNOWN_MS}),
         dry AS MATERIALIZED (SELECT until FROM cooldowns WHERE key_id = -1 AND model = ?9 AND until > ?4),
         tier AS MATERIALIZED (SELECT k.priority AS priority FROM {from}
             WHERE {active} ORDER BY k.priority LIMIT (SELECT COUNT(*) = 0 FROM dry))
-        SELECT (SELECT json_group_array(json_array(id, secret, base_url, priority, weight, project, failed_count, opened,
+        SELECT {front} (SELECT json_group_array(json_array(id, secret, base_url, priority, weight, project, failed_count, opened,
                 last_used_at, rested, strikes)) FROM (
             SELECT * FROM ({columns} {able} AND k.state = 'cooling_down' AND k.until <= ?4 AND k.probe_until <= ?4
                 ORDER BY k.until LIMIT {RESTED})
@@ -300,6 +369,17 @@ fn read<'a, T: Deserialize<'a>>(answer: &'a Row, column: usize) -> Result<Vec<T>
         "" => Ok(Vec::new()),
         text => serde_json::from_str(text).map_err(|error| SqlError::Other(format!("a hand cannot be read: {error}"))),
     }
+}
+
+/// Which keys of a group and type are drawn.
+#[derive(Clone, Copy)]
+enum Of {
+    /// All.
+    Pool,
+    /// Those of the endpoints that [`Draw`] names.
+    Endpoints,
+    /// Those of the endpoints that list the model, or all where none does.
+    Listed,
 }
 
 /// The keys of one pool. The numbers are those of [`draw`]'s parameters.

@@ -46,7 +46,7 @@ impl<P: Ports> Database<P> {
     }
 
     /// Runs one statement by itself, or gives what another instance has read by it lately.
-    async fn read_shared(
+    pub async fn read_shared(
         &self,
         name: &str,
         sql: &str,
