@@ -43,6 +43,15 @@ def call(method, url, body=None, headers=None):
         return status, got, text
 
 
+def eventually(condition, seconds=20):
+    """How long it took until a condition held: what is counted is written a moment later, and on a busy machine later still."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it never held"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
 def wait_for(url):
     for _ in range(150):
         try:
@@ -115,6 +124,10 @@ class KeyStorm:
         status, _, answer = self.admin("POST", "/api/keys", {"keys": list(keys), "apiType": "openai", **more})
         assert status == 200, answer
         return answer
+
+    def counted(self):
+        """How many upstream calls are counted of the keys on the first page."""
+        return sum(key["requests"] for key in self.admin("GET", "/api/keys?mask=true")[2]["keys"])
 
     def client(self, method, path, body=None, key=ACCESS_KEY):
         return call(method, f"{self.url}{path}", body, {"authorization": f"Bearer {key}"})

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from conftest import ADMIN_KEY, call
+from conftest import ADMIN_KEY, call, eventually
 
 GOOD = "sk-good-0000000000000001"
 DEAD = "sk-dead-000000000000000003"
@@ -116,7 +116,7 @@ def test_statistics_add_up(keystorm, upstream):
     keystorm.add(GOOD, DEAD)
     for _ in range(10):
         assert keystorm.client("POST", "/v1/chat/completions", CHAT)[0] == 200
-    time.sleep(2)
+    eventually(lambda: keystorm.counted() >= sum(upstream.calls().values()))
     for span in ("1h", "24h", "7d", "90d"):
         stats = keystorm.admin("GET", f"/api/stats?range={span}")[2]
         assert sum(bucket["requests"] for bucket in stats["buckets"]) == sum(upstream.calls().values())

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from conftest import ACCESS_KEY, ADMIN_KEY, KeyStorm, call
+from conftest import ACCESS_KEY, ADMIN_KEY, KeyStorm, call, eventually
 
 GOOD = "sk-good-0000000000000001"
 LIMITED = "sk-limited-00000000000002"
@@ -47,11 +47,12 @@ def test_metrics_count_what_happened_over_all_instances(keystorm, upstream):
     assert keystorm.client("GET", "/nothing")[0] == 404
     assert keystorm.client("GET", "/v1/models", key="wrong")[0] == 401
     # Instances are dropped after a second of quiet: what they counted stays. Another process adds to it.
-    time.sleep(2)
+    eventually(lambda: keystorm.counted() >= sum(upstream.calls().values()))
+    time.sleep(1.5)
     other = KeyStorm(upstream, keystorm.state)
     try:
         assert other.client("POST", "/v1/chat/completions", CHAT)[0] == 200
-        time.sleep(1)
+        eventually(lambda: total(scrape(keystorm), "keystorm_requests_total", 'route="chat"') >= 27 and keystorm.counted() >= sum(upstream.calls().values()))
         samples = scrape(keystorm)
     finally:
         other.stop()
