@@ -56,6 +56,7 @@ pub fn read(selection: Selection, mut number: impl FnMut(&'static str, u64, u64,
         recheck_keys,
         usage_hours_d,
         usage_days_d,
+        ..pool::Settings::default()
     }
 }
 

@@ -415,3 +415,55 @@ fn requests_that_fail_together_open_a_circuit_once() {
         "the first opening's rest, from the tenth failure on"
     );
 }
+
+/// A part of a pool that is limited is no storm, however the dice fall: in a storm everybody is refused for seconds. What
+/// happens here happens to each new instance, which knows of no success yet.
+#[test]
+fn a_part_of_the_keys_that_is_limited_makes_no_storm() {
+    for (keys, limited) in [(10, 5), (20, 10), (50, 15), (50, 25), (100, 50)] {
+        for seed in 0..2000 {
+            let mut world = World::new(keys, Selection::Random);
+            world.seed = seed * 1000;
+            for key in &mut world.keys {
+                (key.priority, key.weight) = (0, 1);
+                key.project = None;
+            }
+            let target = target("one");
+            let refused = judgement(Outcome::ModelRests(30_000));
+            // Sixteen at once, and each goes on to another key.
+            for _ in 0..limited {
+                let walk = Walk::new(world.pool.settings(), world.now);
+                let lease = world.lease(&target, &walk).unwrap();
+                if lease.key.id.0 > limited {
+                    break;
+                }
+                world.pool.failed(&lease, &refused, "", world.now);
+                let storm = world.pool.storm(&lease, world.now);
+                assert_eq!(storm, None, "{limited} of {keys} keys, seed {seed}");
+            }
+        }
+    }
+}
+
+/// Where all of them are limited it is one soon, and the larger the pool, the surer.
+#[test]
+fn all_keys_limited_make_a_storm_soon() {
+    for (keys, most) in [(5, 5), (7, 6), (10, 7), (20, 10), (50, 16), (200, 16)] {
+        let mut world = World::new(keys, Selection::Random);
+        for key in &mut world.keys {
+            key.project = None;
+        }
+        let (target, refused) = (target("one"), judgement(Outcome::ModelRests(30_000)));
+        let mut asked = 0;
+        loop {
+            let walk = Walk::new(world.pool.settings(), world.now);
+            let lease = world.lease(&target, &walk).unwrap();
+            world.pool.failed(&lease, &refused, "", world.now);
+            asked += 1;
+            if world.pool.storm(&lease, world.now).is_some() {
+                break;
+            }
+        }
+        assert_eq!(asked, most, "{keys} keys");
+    }
+}

@@ -90,16 +90,12 @@ fn a_burst_over_the_whole_pool_bans_nobody_and_is_over_soon() {
         }
     });
     test.add("key", 100);
-    let (status, headers, _) = test.chat();
-    assert_eq!((status, headers["retry-after"].to_str().unwrap()), (429, "2"));
-    assert_eq!(
-        test.ports.calls().values().sum::<u64>(),
-        5,
-        "five keys make a storm, and the walk stops"
-    );
-    // In the storm nobody is asked.
-    assert_eq!(test.chat().0, 429);
-    assert_eq!(test.ports.calls().values().sum::<u64>(), 5);
+    // Eight is as far as one request goes; sixteen of so many keys make a storm, in which nobody is asked.
+    for calls in [8, 16, 16] {
+        let (status, headers, _) = test.chat();
+        assert_eq!((status, headers["retry-after"].to_str().unwrap()), (429, "2"));
+        assert_eq!(test.ports.calls().values().sum::<u64>(), calls);
+    }
     assert_eq!(test.count("active"), 100);
     // While it lasts the endpoint is tried by one key after each rest, which doubles up to a minute.
     for _ in 0..60 {
@@ -110,7 +106,7 @@ fn a_burst_over_the_whole_pool_bans_nobody_and_is_over_soon() {
     let asked: u64 = test.ports.calls().values().sum();
     let resting = test.ports.rows("SELECT COUNT(*) FROM cooldowns WHERE key_id > 0")[0].integer(0);
     println!("a storm of 5 minutes over 100 keys: {asked} upstream calls, {resting} keys resting, none banned");
-    assert!(asked < 60 && resting <= 10, "{asked} {resting}");
+    assert!(asked < 60 && resting <= 16, "{asked} {resting}");
     assert_eq!(test.count("active"), 100);
     calm.set(true);
     test.ports.drain();

@@ -52,8 +52,10 @@ pub struct Settings {
     pub circuit_rest_ms: i64,
     /// The longest of these rests.
     pub circuit_rest_max_ms: i64,
-    /// How many keys of an endpoint have to be rate-limited at once to make a storm.
+    /// How many keys of an endpoint have to be rate-limited at once to make a storm, and one more for every four of them.
     pub storm_keys: usize,
+    /// The most that it takes, however many keys there are: by chance even half of a pool is not hit so often in a row.
+    pub storm_keys_most: usize,
     /// What counts as at once.
     pub storm_window_ms: i64,
     /// How long the endpoint rests then, doubled each time the storm comes again.
@@ -84,6 +86,7 @@ impl Default for Settings {
             circuit_rest_ms: 30_000,
             circuit_rest_max_ms: 600_000,
             storm_keys: 5,
+            storm_keys_most: 16,
             storm_window_ms: 5000,
             storm_rest_ms: 2000,
             storm_rest_max_ms: 60_000,
@@ -473,10 +476,21 @@ impl Pool {
             }
             Rest::None => self.count_failure(key, judgement.fault, message, now),
         }
+        let hands = &self.hands;
+        let of_endpoint = || {
+            let of_model = hands.iter().filter(|(draw, _)| draw.model == lease.model);
+            let keys = of_model.map(|(_, hand)| {
+                hand.keys()
+                    .iter()
+                    .filter(|other| other.base_url == key.base_url)
+                    .count()
+            });
+            keys.max().unwrap_or_default()
+        };
         if judgement.fault == Fault::RateLimit
             && let Some((limited, until, strikes)) =
                 self.storms
-                    .rate_limited(&key.base_url, &lease.model, id, &self.settings, now)
+                    .rate_limited(&key.base_url, &lease.model, id, of_endpoint, &self.settings, now)
         {
             // The endpoint is what is limited, not these keys: rests that were only guessed are taken back.
             self.memory.pardon(&limited, &lease.model);

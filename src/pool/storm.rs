@@ -40,12 +40,13 @@ impl Storms {
     }
 
     /// A key was rate-limited. When that makes a storm, tells which keys have made it, how long it lasts and how often it has
-    /// come in a row.
+    /// come in a row. `keys` counts the keys of the endpoint that could have been chosen.
     pub(super) fn rate_limited(
         &mut self,
         endpoint: &Rc<str>,
         model: &Rc<str>,
         key: KeyId,
+        keys: impl FnOnce() -> usize,
         settings: &Settings,
         now: UnixMillis,
     ) -> Option<(Vec<KeyId>, UnixMillis, u32)> {
@@ -61,7 +62,8 @@ impl Storms {
         let half_open = storm
             .until
             .is_some_and(|until| now.since(until) < settings.storm_window_ms);
-        if storm.limited.len() < settings.storm_keys && !half_open {
+        let limited = storm.limited.len();
+        if !half_open && (limited < settings.storm_keys || limited < needed(settings, keys())) {
             return None;
         }
         let until = now.plus(doubled(
@@ -101,6 +103,13 @@ impl Storms {
         }
         self.0.entry(key).or_default()
     }
+}
+
+/// How many of so many keys have to be limited before the endpoint is held to be. Five in a row are no proof, as an instance
+/// begins without having seen a success: where a third of fifty keys is limited, the first five are every seven hundredth
+/// time, and everybody would be refused for seconds.
+fn needed(settings: &Settings, keys: usize) -> usize {
+    (settings.storm_keys + keys / 4).min(settings.storm_keys_most).min(keys)
 }
 
 const MAX_STORMS: usize = 1000;

@@ -125,7 +125,12 @@ impl<P: Ports> Relay<P> {
 
     /// Takes new settings into use.
     pub fn configure(&self, settings: &crate::settings::Settings, vault: Rc<Vault>) {
-        self.0.pool.borrow_mut().configure(settings.pool.clone());
+        let mut pool = settings.pool.clone();
+        if !P::IS_REUSED {
+            // One request is all that an instance sees.
+            pool.storm_keys_most = pool.storm_keys_most.min(pool.max_attempts as usize);
+        }
+        self.0.pool.borrow_mut().configure(pool);
         self.0.upkeep.configure(&settings.pool);
         if !P::IS_REUSED {
             self.0.database.trust_others(settings.pool.pool_ttl_ms);
@@ -269,7 +274,11 @@ impl<P: Ports> Relay<P> {
                 // The next request is another instance's: it has to know of this before the client can send it.
                 self.flush().await;
             }
-            let wait = rests.map_or(DEFAULT_WAIT_S, |until| seconds(until, now));
+            let mut wait = rests.map_or(DEFAULT_WAIT_S, |until| seconds(until, now));
+            if matches!(step, Step::Stop) && judgement.fault == Fault::RateLimit {
+                // There may be others, which this request may not try any more: the next one need not wait for this key.
+                wait = wait.min(seconds(now.plus(settings.storm_rest_ms), now));
+            }
             let bad = Bad {
                 judgement,
                 message,

@@ -122,3 +122,13 @@ def test_no_secret_comes_back(keystorm, upstream):
     time.sleep(1)
     seen.append(str(keystorm.admin("GET", "/api/keys?mask=true")))
     assert not [text for text in seen if dead in text or ADMIN_KEY in text or ACCESS_KEY in text]
+
+
+def test_a_limit_of_the_whole_endpoint_does_not_go_through_the_pool(keystorm, upstream):
+    keystorm.add(*[f"sk-limited-{number:016}" for number in range(100)])
+    answers = [keystorm.client("POST", "/v1/chat/completions", CHAT) for _ in range(20)]
+    assert {status for status, _, _ in answers} == {429}
+    assert all(int(headers["retry-after"]) <= 2 for _, headers, _ in answers)
+    asked = sum(upstream.calls().values())
+    assert 5 <= asked <= 24, asked
+    assert all(key["status"] != "dead" for key in keystorm.admin("GET", "/api/keys?mask=true&pageSize=200")[2]["keys"])
