@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{HeaderMap, header};
 
@@ -51,18 +51,27 @@ pub async fn read_body<P: Ports>(
     }
     let memory = &context.instance().memory;
     let mut held = memory.hold(first.len())?;
-    let mut whole = BytesMut::with_capacity(declared.unwrap_or_default().min(FIRST_CAPACITY).max(first.len()));
+    let mut whole = Vec::with_capacity(declared.unwrap_or_default().min(FIRST_CAPACITY).max(first.len()));
     whole.extend_from_slice(&first);
     drop(first);
-    while let Some(chunk) = clock.next(&mut body, whole.len()).await? {
+    while declared != Some(whole.len()) {
+        let Some(chunk) = clock.next(&mut body, whole.len()).await? else {
+            break;
+        };
         if whole.len() + chunk.len() > limit {
             return Err(ApiError::body_too_large(limit));
         }
         held.grow(chunk.len())?;
+        if let Some(declared) = declared.filter(|_| whole.capacity() - whole.len() < chunk.len()) {
+            // The more has come, the more of what was said is believed: growing step by step would leave copies behind, which
+            // an instance never gives back.
+            let rest = declared.saturating_sub(whole.len()).min(BELIEVED * whole.len());
+            whole.reserve_exact(held.believe(rest).max(chunk.len()));
+        }
         whole.extend_from_slice(&chunk);
     }
     if whole.len() < SMALL {
-        return Ok(whole.freeze());
+        return Ok(Bytes::from(whole));
     }
     // The share is given back when the last copy of the body is gone: it may be sent upstream several times.
     Ok(Bytes::from_owner(Whole { whole, _held: held }))
@@ -78,13 +87,22 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 /// How much of an instance's memory the bodies of its requests have. Sixteen requests at once, each with the largest body,
 /// would take more than an instance may have, and one that runs out of memory takes all its requests with it.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<AtomicUsize>);
+pub struct Memory(Arc<Shares>);
+
+#[derive(Debug, Default)]
+struct Shares {
+    /// What has come.
+    held: AtomicUsize,
+    /// What room was made for before it came. It is not touched, but a host may bound it all the same.
+    believed: AtomicUsize,
+}
 
 impl Memory {
     fn hold(&self, bytes: usize) -> Result<Held, ApiError> {
         let mut held = Held {
             memory: self.clone(),
             bytes: 0,
+            believed: 0,
         };
         held.grow(bytes)?;
         Ok(held)
@@ -95,30 +113,41 @@ impl Memory {
 struct Held {
     memory: Memory,
     bytes: usize,
+    believed: usize,
 }
 
 impl Held {
     fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
-        if self.memory.0.load(Relaxed) + bytes > MOST_HELD {
+        if self.memory.0.held.load(Relaxed) + bytes > MOST_HELD {
             return Err(ApiError {
                 retry_after: Some(1),
                 ..ApiError::overloaded("Too many large requests are under way. Try again in a second.")
             });
         }
-        self.memory.0.fetch_add(bytes, Relaxed);
+        self.memory.0.held.fetch_add(bytes, Relaxed);
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// How much of what was said to come room may be made for.
+    fn believe(&mut self, bytes: usize) -> usize {
+        let believed = &self.memory.0.believed;
+        let bytes = bytes.min(MOST_HELD.saturating_sub(believed.load(Relaxed)));
+        believed.fetch_add(bytes, Relaxed);
+        self.believed += bytes;
+        bytes
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.0.fetch_sub(self.bytes, Relaxed);
+        self.memory.0.held.fetch_sub(self.bytes, Relaxed);
+        self.memory.0.believed.fetch_sub(self.believed, Relaxed);
     }
 }
 
 struct Whole {
-    whole: BytesMut,
+    whole: Vec<u8>,
     _held: Held,
 }
 
@@ -163,12 +192,15 @@ impl<'a, P: Ports> Clock<'a, P> {
 }
 
 /// How much is taken at once for a body that is said to be large.
-const FIRST_CAPACITY: usize = 1024 * 1024;
+const FIRST_CAPACITY: usize = 2 * 1024 * 1024;
+
+/// How many times what has come room is made for, where so much was said to come.
+const BELIEVED: usize = 15;
 
 /// A body below this is not counted once it is whole: sixteen of them are nothing.
 const SMALL: usize = 64 * 1024;
 
-/// What the bodies of one instance may hold together.
+/// What the bodies of one instance may hold together, and what they may have room for beforehand.
 const MOST_HELD: usize = 128 * 1024 * 1024;
 
 /// The slowest client that is waited for, beside the time-out: 8 kB a second.
@@ -191,5 +223,17 @@ mod tests {
         memory.hold(MOST_HELD - 10).unwrap().grow(1).unwrap_err();
         drop(two);
         assert!(memory.hold(MOST_HELD).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_to_come_is_believed_within_bounds() {
+        let memory = Memory::default();
+        let mut one = memory.hold(1).unwrap();
+        assert_eq!((one.believe(MOST_HELD - 10), one.believe(7)), (MOST_HELD - 10, 7));
+        let mut two = memory.hold(1).unwrap();
+        assert_eq!((two.believe(5), two.believe(5)), (3, 0), "the rest has to come first");
+        two.grow(MOST_HELD / 2).unwrap();
+        drop(one);
+        assert_eq!(two.believe(MOST_HELD), MOST_HELD - 3);
     }
 }
