@@ -47,16 +47,17 @@ impl Catalogue {
         Ok(Self::of(rows.first().unwrap_or(const { &Row(Vec::new()) })))
     }
 
-    /// The same, and in the same statement a first hand for what the first request of an instance most likely wants. The draw
+    /// The same, and in the same statement a hand for what the request that waits most likely wants. The draw
     /// that comes back is that of the hand.
     pub async fn read_with_hand<P: Ports>(
         database: &Database<P>,
         mut draw: Draw,
         source: &Source,
         start: i64,
+        size: usize,
         now: UnixMillis,
     ) -> Result<(Self, Draw, Option<(Drawn, Marks)>), SqlError> {
-        let (row, hand) = store::hand::draw_with(database, COLUMNS, &draw, source, start, now).await?;
+        let (row, hand) = store::hand::draw_with(database, COLUMNS, &draw, source, start, size, now).await?;
         let catalogue = Self::of(&row);
         if draw.api_type == ApiType::OpenAi {
             let listed = catalogue.listed(ApiType::OpenAi, &draw.model);

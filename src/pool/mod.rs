@@ -573,8 +573,14 @@ impl Pool {
         }
     }
 
-    /// The hand that a target needs.
-    pub fn draw(&self, target: &Target) -> Draw {
+    /// The hand that a target needs, and how many keys of it, where no fresh one is there.
+    pub fn wanted(&self, target: &Target, now: UnixMillis) -> Option<(Draw, usize)> {
+        let draw = self.draw(target);
+        let size = self.fresh_hand(&draw, now).err()?;
+        Some((draw, if self.hands.is_empty() { size } else { HAND }))
+    }
+
+    fn draw(&self, target: &Target) -> Draw {
         let sticky = target
             .sticky
             .filter(|_| target.pinned || self.settings.selection == Selection::Sticky);

@@ -181,12 +181,17 @@ impl<P: Ports> Relay<P> {
     /// Reads the catalogue, and deals a hand for `guess` with it: a new instance waits for both.
     pub async fn read_catalogue(&self, guess: &Target) -> Result<Catalogue, SqlError> {
         let source = self.0.source.borrow().clone();
+        let now = self.0.ports.now();
         if store::hand::is_shared(&self.0.database, &source) {
-            return Catalogue::read_shared(&self.0.database, self.0.ports.now()).await;
+            return Catalogue::read_shared(&self.0.database, now).await;
         }
-        let draw = self.0.pool.borrow().draw(guess);
-        let (start, now) = (self.start(&draw), self.0.ports.now());
-        let (catalogue, draw, hand) = Catalogue::read_with_hand(&self.0.database, draw, &source, start, now).await?;
+        let wanted = self.0.pool.borrow().wanted(guess, now);
+        let Some((draw, size)) = wanted else {
+            return Catalogue::read(&self.0.database).await;
+        };
+        let start = self.start(&draw);
+        let (catalogue, draw, hand) =
+            Catalogue::read_with_hand(&self.0.database, draw, &source, start, size, now).await?;
         if let Some((drawn, marks)) = hand {
             self.0.upkeep.learn(marks);
             self.0.pool.borrow_mut().deal(draw, drawn, self.0.ports.now());

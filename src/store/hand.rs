@@ -97,7 +97,7 @@ pub async fn draw<P: Ports>(
     Ok((drawn, marks(answer)))
 }
 
-/// Draws a first hand in one statement with `columns`, of which the first is the schema's version: an instance that begins
+/// Draws a hand in one statement with `columns`, of which the first is the schema's version: an instance that begins
 /// waits once. The endpoints of OpenAI-type keys are those that list the model, where any does. No hand comes where it would
 /// take more statements.
 pub async fn draw_with<P: Ports>(
@@ -106,9 +106,10 @@ pub async fn draw_with<P: Ports>(
     draw: &Draw,
     source: &Source,
     start: i64,
+    size: usize,
     now: UnixMillis,
 ) -> Result<(Row, Option<(Drawn, Marks)>), SqlError> {
-    let parameters = parameters(draw, source, start, FIRST_HAND, now);
+    let parameters = parameters(draw, source, start, size, now);
     let of = match draw.api_type {
         ApiType::OpenAi => Of::Listed,
         ApiType::Gemini => Of::Pool,
@@ -125,7 +126,7 @@ pub async fn draw_with<P: Ports>(
     }
     let drawn = Drawn {
         keys,
-        size: FIRST_HAND,
+        size,
         census: Census { keys: 1, soonest: None },
         rested,
         storms,
