@@ -149,6 +149,8 @@ async fn start(
     wanted: &impl Fn(&str) -> bool,
     report: &mut Report,
 ) -> Result<Vec<Target>> {
+    // Whichever process compiles a component first keeps the memory that it took for it.
+    drop(Target::keystorm(settings, "compiled", upstream, cli.reuse)?);
     let mut targets = Vec::new();
     if wanted(DIRECT) {
         targets.push(Target::direct(upstream));
