@@ -150,17 +150,28 @@ impl<P: Ports> App<P> {
     /// The models of the endpoints and the operator's aliases, read again when they are older than `pool_ttl_ms`. While the
     /// database is out of reach what was read before goes on serving.
     pub async fn catalogue(&self, settings: &Settings, now: UnixMillis) -> Rc<Catalogue> {
-        self.read_catalogue(settings, None, now).await
+        self.read_catalogue(settings, || None, now).await
     }
 
-    /// The same where a request waits that most likely is for `guess`: a hand for it is read along.
-    pub async fn catalogue_for(&self, settings: &Settings, guess: &Target, now: UnixMillis) -> Rc<Catalogue> {
+    /// The same where a request waits that most likely is for what `guess` says: a hand for it is read along. Nothing is guessed
+    /// while the catalogue is fresh.
+    pub async fn catalogue_for(
+        &self,
+        settings: &Settings,
+        guess: impl FnOnce() -> Target,
+        now: UnixMillis,
+    ) -> Rc<Catalogue> {
         // Where the conversation decides, it is not known yet.
-        let guess = Some(guess).filter(|_| settings.selection != Selection::Sticky);
+        let guess = || (settings.selection != Selection::Sticky).then(guess);
         self.read_catalogue(settings, guess, now).await
     }
 
-    async fn read_catalogue(&self, settings: &Settings, guess: Option<&Target>, now: UnixMillis) -> Rc<Catalogue> {
+    async fn read_catalogue(
+        &self,
+        settings: &Settings,
+        guess: impl FnOnce() -> Option<Target>,
+        now: UnixMillis,
+    ) -> Rc<Catalogue> {
         let mut now = now;
         if let Some(catalogue) = self.0.catalogue.fresh(now, settings.pool_ttl_ms) {
             return catalogue;
@@ -172,8 +183,8 @@ impl<P: Ports> App<P> {
                 return catalogue;
             }
         }
-        let read: Result<Catalogue, SqlError> = match guess {
-            Some(guess) => self.0.relay.read_catalogue(guess).await,
+        let read: Result<Catalogue, SqlError> = match guess() {
+            Some(guess) => self.0.relay.read_catalogue(&guess).await,
             None => Catalogue::read(&self.0.database).await,
         };
         let catalogue = match read {

@@ -212,7 +212,7 @@ fn read_sql() -> String {
     format!("SELECT ({version}), ({aliases}), ({models})")
 }
 
-/// What the catalogue is made of.
+/// What the catalogue is made of. The setting is that of [`ALIASES`].
 const COLUMNS: [&str; 3] = [
     migrations::VERSION,
     "SELECT value FROM settings WHERE name = 'aliases'",

@@ -29,10 +29,10 @@ pub async fn native<P: Ports>(
     let mut path = route.path.clone();
     let target = match &route.model {
         Some(requested) => {
-            let guess = Choice::anywhere(ApiType::Gemini, model::bare(requested)).target(&group);
+            let guess = || Choice::anywhere(ApiType::Gemini, model::bare(requested)).target(&group);
             let catalogue = context
                 .app
-                .catalogue_for(&context.settings, &guess, context.started)
+                .catalogue_for(&context.settings, guess, context.started)
                 .await;
             let name = catalogue
                 .aliases

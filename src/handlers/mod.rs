@@ -69,8 +69,8 @@ impl<P: Ports> Context<P> {
             };
             return vec![Choice::anywhere(api_type, name)];
         }
-        let guess = Catalogue::guess(model).target(group);
-        let catalogue = self.app.catalogue_for(&self.settings, &guess, self.started).await;
+        let guess = || Catalogue::guess(model).target(group);
+        let catalogue = self.app.catalogue_for(&self.settings, guess, self.started).await;
         catalogue.choices(model)
     }
 

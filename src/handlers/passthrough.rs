@@ -160,10 +160,10 @@ pub async fn other<P: Ports>(
         };
         let choice = match model {
             Some(model) => {
-                let guess = Choice::anywhere(ApiType::OpenAi, &model).target(&group);
+                let guess = || Choice::anywhere(ApiType::OpenAi, &model).target(&group);
                 let catalogue = context
                     .app
-                    .catalogue_for(&context.settings, &guess, context.started)
+                    .catalogue_for(&context.settings, guess, context.started)
                     .await;
                 let choices = catalogue.choices(&model);
                 let openai = choices.into_iter().find(|choice| choice.api_type == ApiType::OpenAi);

@@ -68,9 +68,8 @@ impl Writer {
     pub(crate) async fn splice(self, from: Reader) {
         let Some(stream) = &self.stream else { return };
         loop {
-            let Ok(room) = room(stream).await else {
-                return self.abandon().await;
-            };
+            // Nobody is left to write to.
+            let Ok(room) = room(stream).await else { return };
             match stream.splice(&from.stream, room as u64) {
                 Ok(0) => ready(from.stream.subscribe()).await,
                 Ok(_) => {}
